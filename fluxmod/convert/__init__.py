@@ -1,0 +1,45 @@
+"""Weights between torch state_dicts and Flax models: strict, bitwise, both ways."""
+
+from __future__ import annotations
+
+from ._apply import apply as apply
+from ._apply import to_flax as to_flax
+from ._apply import to_torch as to_torch
+from ._habits import IncompatibleKeys as IncompatibleKeys
+from ._habits import freeze as freeze
+from ._habits import load_state_dict as load_state_dict
+from ._habits import named_parameters as named_parameters
+from ._habits import parameter_count as parameter_count
+from ._habits import state_dict as state_dict
+from ._habits import unfreeze as unfreeze
+from ._plan import Match as Match
+from ._plan import Plan as Plan
+from ._plan import Problem as Problem
+from ._plan import plan as plan
+from ._slots import Slot as Slot
+from ._slots import slots as slots
+from ._source import Source as Source
+from ._source import Weight as Weight
+from ._source import read as read
+
+__all__ = [
+    "IncompatibleKeys",
+    "Match",
+    "Plan",
+    "Problem",
+    "Slot",
+    "Source",
+    "Weight",
+    "apply",
+    "freeze",
+    "load_state_dict",
+    "named_parameters",
+    "parameter_count",
+    "plan",
+    "read",
+    "slots",
+    "state_dict",
+    "to_flax",
+    "to_torch",
+    "unfreeze",
+]

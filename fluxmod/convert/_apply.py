@@ -1,0 +1,111 @@
+"""Carrying out a plan, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from fluxmod._errors import ConvertError, DtypeError, LayoutError
+
+from ._plan import Match, Plan, plan
+from ._slots import Slot, slots
+
+__all__ = ["apply", "to_flax", "to_torch"]
+
+
+def to_flax(
+    source: Any,
+    flax_model: nnx.Module,
+    *,
+    cast: bool = False,
+    allow_missing: Iterable[str] = (),
+    allow_unexpected: Iterable[str] = (),
+) -> Plan:
+    """Load weights into a Flax model, in place, strictly; the model is unchanged if that fails.
+
+    Args:
+        source: a torch module, a mapping of torch names to arrays, a file or a folder.
+        flax_model: any ``nnx.Module``; may be abstract (``nnx.eval_shape``).
+        cast: convert to the model's dtypes instead of raising where they differ.
+        allow_missing: patterns of keys the source may lack; the leaves keep their values.
+        allow_unexpected: patterns of keys the source may have in addition.
+
+    Returns:
+        The plan that was carried out.
+
+    Raises:
+        UnmatchedKeysError, LayoutError, DtypeError, FileFormatError: everything wrong, at once.
+
+    >>> from fluxmod import nn
+    >>> layer = nn.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> weights = {"weight": np.ones((3, 2), np.float32), "bias": np.zeros(3, np.float32)}
+    >>> to_flax(weights, layer).complete, float(layer.kernel[0, 0])
+    (True, 1.0)
+    """
+    work = plan(source, flax_model, cast=cast)
+    work.raise_if_incomplete(allow_missing=allow_missing, allow_unexpected=allow_unexpected)
+    apply(work)
+    return work
+
+
+def apply(work: Plan) -> None:
+    """Move the weights of a plan without problems; all are read before the first is written."""
+    values = [(match.slot, _load(match)) for match in work.matched]
+    _check_ties(values)
+    for slot, value in values:
+        current = slot.variable.get_value()
+        sharding = getattr(current, "sharding", None)
+        placed = isinstance(current, jax.Array) and sharding is not None
+        # device_put may share numpy's memory, and the numpy array is ours alone
+        slot.variable.set_value(jax.device_put(value, sharding if placed else None))
+    for match in work.matched:
+        if match.weight.dtype == "int64" and match.slot.stored_dtype == "int32":
+            match.slot.variable.set_metadata(torch_dtype="int64")
+
+
+def _load(match: Match) -> np.ndarray:
+    slot, weight = match.slot, match.weight
+    array = weight.load()
+    if array.shape != weight.shape or str(array.dtype) != weight.dtype:
+        raise ConvertError(
+            f"convert: {slot.key} was announced as {weight.dtype}{weight.shape} and read as "
+            f"{array.dtype}{array.shape}; the source changed while it was read."
+        )
+    if weight.dtype == "int64" and slot.stored_dtype == "int32":
+        low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+        if array.size and not (low <= array.min() and array.max() <= high):
+            raise DtypeError(
+                f"convert: {slot.key} holds int64 values outside int32 "
+                f"(from {array.min()} to {array.max()}). Build and load the model inside "
+                "jax.enable_x64(True) with an int64 buffer."
+            )
+    return np.array(slot.leaf.to_flax(array), dtype=slot.stored_dtype, order="C")
+
+
+def _check_ties(values: Iterable[tuple[Slot, np.ndarray]]) -> None:
+    """Names of one Variable must carry equal values."""
+    first: dict[int, tuple[Slot, np.ndarray]] = {}
+    for slot, value in values:
+        other, known = first.setdefault(id(slot.variable), (slot, value))
+        if known.tobytes() != value.tobytes():
+            raise LayoutError(
+                f"convert: {other.key} and {slot.key} are one Variable in the model and have "
+                "different values in the source; nothing was loaded."
+            )
+
+
+def to_torch(flax_model: nnx.Module) -> dict[str, np.ndarray]:
+    """Return the weights under torch's names, in torch's layouts, dtypes and order.
+
+    bfloat16 comes as ``ml_dtypes.bfloat16``; tied weights are listed under each name, as in
+    torch's ``state_dict``.
+
+    >>> from fluxmod import nn
+    >>> {k: v.shape for k, v in to_torch(nn.Linear(2, 3, rngs=nnx.Rngs(0))).items()}
+    {'weight': (3, 2), 'bias': (3,)}
+    """
+    return {slot.key: slot.to_numpy() for slot in slots(flax_model)}

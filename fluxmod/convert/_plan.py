@@ -1,0 +1,182 @@
+"""Pairing a source's keys with a model's leaves; nothing is moved here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+
+from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
+from fluxmod._paths import matches, nearest
+
+from ._slots import Slot, slots
+from ._source import Source, Weight, read
+
+__all__ = ["Match", "Plan", "Problem", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A source weight and the leaf it goes to."""
+
+    slot: Slot
+    weight: Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that stands in the way: the key, the kind and a sentence."""
+
+    key: str
+    kind: type[ConvertError]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would go where.
+
+    ``matched`` pairs, ``tied`` keys filled through another name of the same Variable, ``missing``
+    keys the model needs, ``unexpected`` keys the model has no place for, and ``problems`` with
+    shapes, dtypes and ties.
+    """
+
+    origin: str
+    target: str
+    matched: tuple[Match, ...]
+    tied: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key and every leaf is accounted for and fits."""
+        return not (self.missing or self.unexpected or self.problems)
+
+    def text(self) -> str:
+        """Describe the plan: counts, then everything that does not fit."""
+        lines = [
+            f"{self.origin} -> {self.target}: {len(self.matched)} matched, {len(self.tied)} tied, "
+            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.problems)} not fitting."
+        ]
+        for key in self.missing:
+            lines.append(f"  missing     {key}{_suggest(key, self.unexpected)}")
+        for key in self.unexpected:
+            lines.append(f"  unexpected  {key}{_suggest(key, self.missing)}")
+        lines += [f"  {p.text}" for p in self.problems]
+        return "\n".join(lines)
+
+    def raise_if_incomplete(
+        self, *, allow_missing: Iterable[str] = (), allow_unexpected: Iterable[str] = ()
+    ) -> None:
+        """Raise one error that lists everything wrong, less what the patterns forgive.
+
+        Raises:
+            UnmatchedKeysError: keys are missing or unexpected.
+            LayoutError: only shapes or ties do not fit.
+            DtypeError: only dtypes do not fit.
+        """
+        forgiven = (tuple(allow_missing), tuple(allow_unexpected))
+        missing = [key for key in self.missing if not matches(key, forgiven[0])]
+        unexpected = [key for key in self.unexpected if not matches(key, forgiven[1])]
+        if not (missing or unexpected or self.problems):
+            return
+        kinds = [UnmatchedKeysError] if missing or unexpected else [p.kind for p in self.problems]
+        raise kinds[0](
+            f"convert: nothing was loaded. {self.text()}\n"
+            "Forgive keys by name with allow_missing=[...] or allow_unexpected=[...]; "
+            "change dtypes with cast=True."
+        )
+
+
+def plan(source: Any, model: nnx.Module, *, cast: bool = False) -> Plan:
+    """Pair the weights of ``source`` with the leaves of a Flax model; move nothing.
+
+    Args:
+        source: a torch module, a mapping of names to arrays, a file or a folder.
+        model: any ``nnx.Module``; may be abstract (``nnx.eval_shape``).
+        cast: dtypes that differ from the model's are no problem.
+
+    >>> from fluxmod import nn
+    >>> import numpy as np
+    >>> layer = nn.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> print(plan({"weight": np.zeros((3, 2), np.float32)}, layer).text())
+    the mapping -> Linear: 1 matched, 0 tied, 1 missing, 0 unexpected, 0 not fitting.
+      missing     bias
+    """
+    weights = read(source)
+    places = list(slots(model))
+    matched = tuple(Match(slot, weights[slot.key]) for slot in places if slot.key in weights)
+    filled = {id(match.slot.variable) for match in matched}
+    absent = [slot for slot in places if slot.key not in weights]
+    known = {slot.key for slot in places}
+    return Plan(
+        origin=weights.origin,
+        target=type(model).__name__,
+        matched=matched,
+        tied=tuple(slot.key for slot in absent if id(slot.variable) in filled),
+        missing=tuple(slot.key for slot in absent if id(slot.variable) not in filled),
+        unexpected=tuple(key for key in weights if key not in known),
+        problems=(*_misfits(matched, cast), *_broken_ties(weights, places)),
+    )
+
+
+def _misfits(matched: Iterable[Match], cast: bool) -> list[Problem]:
+    problems = []
+    for slot, weight in ((m.slot, m.weight) for m in matched):
+        if weight.shape != slot.torch_shape:
+            problems.append(
+                Problem(
+                    slot.key,
+                    LayoutError,
+                    f"shape       {slot.key}: expected torch shape {slot.torch_shape} (Flax "
+                    f"{slot.shape} at {slot.path}), got {weight.shape}.",
+                )
+            )
+        if reason := _dtype_problem(slot, weight, cast):
+            problems.append(Problem(slot.key, DtypeError, f"dtype       {slot.key}: {reason}"))
+    return problems
+
+
+def _dtype_problem(slot: Slot, weight: Weight, cast: bool) -> str | None:
+    if weight.dtype == slot.dtype or (weight.dtype == "int64" and slot.stored_dtype == "int32"):
+        return None
+    if cast:
+        return None
+    if weight.dtype == "float64" and not jax.config.jax_enable_x64:
+        return (
+            f"got float64, which JAX without x64 cannot hold (the model has {slot.stored_dtype}). "
+            "Build and load the model inside jax.enable_x64(True)."
+        )
+    return (
+        f"expected {slot.dtype}, got {weight.dtype}. Build the model with "
+        f"param_dtype={weight.dtype}, or pass cast=True."
+    )
+
+
+def _broken_ties(weights: Source, places: Iterable[Slot]) -> list[Problem]:
+    """Keys that are one tensor in the source and several Variables in the model, or reverse."""
+    by_key = {slot.key: slot for slot in places}
+    problems = []
+    for keys in weights.tied():
+        variables = {id(by_key[key].variable) for key in keys if key in by_key}
+        if len(variables) > 1:
+            problems.append(
+                Problem(
+                    keys[0],
+                    LayoutError,
+                    f"tie         {', '.join(keys)} are one tensor in the source and "
+                    f"{len(variables)} Variables in the model; assign one Variable to all.",
+                )
+            )
+    return problems
+
+
+def _suggest(key: str, candidates: Iterable[str]) -> str:
+    close = nearest(key, candidates)
+    return f"   (close to {', '.join(close)})" if close else ""

@@ -1,0 +1,18 @@
+"""Linear, Bilinear, Embedding."""
+
+from __future__ import annotations
+
+from flax import nnx
+
+from fluxmod import nn
+
+from ._leaf import Leaf, Rule
+
+RULES: dict[type, Rule] = {
+    nnx.Linear: (
+        Leaf("weight", "kernel", perm=(1, 0)),  # (out, in) -> (in, out)
+        Leaf("bias", "bias"),
+    ),
+    nn.Bilinear: (Leaf("weight", "kernel"), Leaf("bias", "bias")),
+    nnx.Embed: (Leaf("weight", "embedding"),),
+}

@@ -1,0 +1,133 @@
+"""Flatten and Unflatten, in torch's order of elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ._axes import Axes, Channel
+from ._module import Module
+
+__all__ = ["Flatten", "Unflatten"]
+
+
+class Flatten(Module):
+    """Flatten a range of axes; the twin of ``torch.nn.Flatten``.
+
+    A channels-last map is flattened in torch's (C, H, W) order, so that the weights of a following
+    Linear are the same in both frameworks.
+
+    Args:
+        start_dim: first axis to flatten, counted in the array given.
+        end_dim: last axis to flatten.
+        channels_last: the array is a feature map whose channels torch has on axis 1. ``None``
+            takes arrays of rank 4 and 5 as such. Say True after a Conv1d, False for (N, T, H, W)
+            data that has no channels.
+
+    >>> x = jnp.arange(12.0).reshape(1, 2, 3, 2)          # (N, H, W, C)
+    >>> Flatten()(x)[0, :6].tolist()                      # all of channel 0 first
+    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    >>> Flatten()(jnp.ones((3, 28, 28))).shape
+    (3, 784)
+
+    Source: torch.nn.Flatten, PyTorch 2.13 documentation.
+    """
+
+    def __init__(
+        self, start_dim: int = 1, end_dim: int = -1, *, channels_last: bool | None = None
+    ) -> None:
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+        self.channels_last = channels_last
+
+    @property
+    def axes(self) -> Axes:
+        """The input's channels are on axis 1 in torch, unless it is not a feature map."""
+        if self.channels_last is False:
+            return Axes()
+        return Axes(inputs=(Channel(1, min_rank=2 if self.channels_last else 4),))
+
+    def __call__(self, input: jax.Array) -> jax.Array:
+        if input.ndim == 0:
+            return input.reshape(1)
+        start, end = (d % input.ndim for d in (self.start_dim, self.end_dim))
+        if start > end:
+            raise ValueError(
+                f"Flatten: start_dim={self.start_dim} comes after end_dim={self.end_dim} for an "
+                f"input of shape {tuple(input.shape)}."
+            )
+        channels_last = input.ndim in (4, 5) if self.channels_last is None else self.channels_last
+        if channels_last and input.ndim > 2:
+            if (start, end) != (1, input.ndim - 1):
+                if start <= end < input.ndim - 1 and start >= 1:
+                    return _merge(input, start, end)
+                raise ValueError(
+                    "Flatten: a channels-last map can be flattened over all axes but the first, "
+                    f"or over spatial axes; got start_dim={self.start_dim}, end_dim="
+                    f"{self.end_dim} for shape {tuple(input.shape)}. Pass channels_last=False if "
+                    "the array is not a feature map."
+                )
+            input = jnp.moveaxis(input, -1, 1)
+        return _merge(input, start, end)
+
+    def extra_repr(self) -> str:
+        """Return the arguments as torch prints them."""
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """Split one axis into several; the twin of ``torch.nn.Unflatten``.
+
+    Args:
+        dim: the axis, counted in the array given.
+        unflattened_size: the new sizes, as torch has them; one may be -1.
+        channels_last: the new axes are a feature map, (C, H, W) in torch: the channels move to the
+            end. ``None`` does so when the result has rank 4 or 5 and ``dim`` is 1.
+
+    >>> Unflatten(1, (2, 3, 4))(jnp.ones((5, 24))).shape
+    (5, 3, 4, 2)
+
+    Source: torch.nn.Unflatten, PyTorch 2.13 documentation.
+    """
+
+    def __init__(
+        self, dim: int, unflattened_size: Sequence[int], *, channels_last: bool | None = None
+    ) -> None:
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+        self.channels_last = channels_last
+
+    @property
+    def axes(self) -> Axes:
+        """The output's channels are on axis 1 in torch, if it is a feature map."""
+        if self.channels_last is False:
+            return Axes()
+        return Axes(output=Channel(1, min_rank=2 if self.channels_last else 4))
+
+    def __call__(self, input: jax.Array) -> jax.Array:
+        dim = self.dim % input.ndim
+        known = math.prod(size for size in self.unflattened_size if size != -1)
+        if input.shape[dim] % max(known, 1) or (
+            -1 not in self.unflattened_size and input.shape[dim] != known
+        ):
+            raise ValueError(
+                f"Unflatten: sizes {self.unflattened_size} do not multiply up to axis {dim} of "
+                f"shape {tuple(input.shape)}."
+            )
+        out = input.reshape(input.shape[:dim] + self.unflattened_size + input.shape[dim + 1 :])
+        channels_last = self.channels_last
+        if channels_last is None:
+            channels_last = dim == 1 and out.ndim in (4, 5)
+        return jnp.moveaxis(out, 1, -1) if channels_last else out
+
+    def extra_repr(self) -> str:
+        """Return the arguments as torch prints them."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+def _merge(x: jax.Array, start: int, end: int) -> jax.Array:
+    size = math.prod(x.shape[start : end + 1])
+    return x.reshape(x.shape[:start] + (size,) + x.shape[end + 1 :])

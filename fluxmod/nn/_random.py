@@ -1,0 +1,117 @@
+"""Random masks: drawn from ``nnx.Rngs``, or replayed from a recording.
+
+Two frameworks never draw the same mask from a seed. To compare them in training mode, the masks
+that torch drew are recorded and given to the Flax module in the order in which it asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fluxmod._errors import ReplayError
+
+__all__ = ["keep_mask", "replay"]
+
+RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
+
+
+class _Tape:
+    """Recorded masks, handed out one by one."""
+
+    def __init__(self, masks: Sequence[Any]) -> None:
+        self.masks = list(masks)
+        self.used = 0
+
+    def next(self, shape: tuple[int, ...], same_order: bool) -> jax.Array:
+        if self.used == len(self.masks):
+            raise ReplayError(
+                f"replay: mask {self.used + 1} was asked for (shape {shape}), and torch drew "
+                f"{len(self.masks)}. The modules do not call dropout equally often."
+            )
+        mask = jnp.asarray(self.masks[self.used]) != 0
+        self.used += 1
+        return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
+
+
+_tape: ContextVar[_Tape | None] = ContextVar("fluxmod_mask_tape", default=None)
+
+
+@contextmanager
+def replay(masks: Sequence[Any]) -> Iterator[None]:
+    """Give ``masks`` to the draws inside the block, in order, instead of random ones.
+
+    Masks have torch's order of axes; where a mask fits only after the channel axis is moved to the
+    end, it is moved. Raises ReplayError when a mask fits both ways, fits no way, or the number of
+    draws differs.
+
+    >>> with replay([np.array([1.0, 0.0])]):
+    ...     keep_mask(None, 0.5, (2,)).tolist()
+    [True, False]
+    """
+    tape = _Tape(masks)
+    token = _tape.set(tape)
+    try:
+        yield
+    finally:
+        _tape.reset(token)
+    if tape.used != len(tape.masks):
+        raise ReplayError(
+            f"replay: {tape.used} masks were used of the {len(tape.masks)} that torch drew. "
+            "The modules do not call dropout equally often."
+        )
+
+
+def keep_mask(
+    rngs: RandomSource, keep: float, shape: tuple[int, ...], *, same_order: bool = False
+) -> jax.Array:
+    """Draw a boolean mask that is True with probability ``keep``.
+
+    Args:
+        rngs: a key, an ``nnx.RngStream``, or ``nnx.Rngs`` whose ``dropout`` stream is used.
+        keep: probability of True.
+        shape: shape of the mask.
+        same_order: the array has the same order of axes in torch (attention weights).
+
+    Raises:
+        ValueError: no source of randomness was given.
+    """
+    tape = _tape.get()
+    if tape is not None:
+        return tape.next(tuple(shape), same_order)
+    if rngs is None:
+        raise ValueError(
+            "Dropout: training mode needs random numbers and the layer was built without any. "
+            "Pass rngs=nnx.Rngs(...) to its constructor or its call, or switch to eval()."
+        )
+    if isinstance(rngs, nnx.Rngs):
+        rngs = rngs.dropout
+    key = rngs() if isinstance(rngs, nnx.RngStream) else rngs
+    return jax.random.bernoulli(key, keep, shape)
+
+
+def _reorder(mask: jax.Array, shape: tuple[int, ...], index: int) -> jax.Array:
+    """Bring a mask in torch's order to ``shape`` in Flax's order."""
+    moved = jnp.moveaxis(mask, 1, -1) if mask.ndim > 2 else mask
+    stays, moves = mask.shape == shape, moved.shape == shape and mask.ndim > 2
+    if stays and moves and 1 not in mask.shape[1:] and not isinstance(mask, jax.core.Tracer):
+        if np.array_equal(np.asarray(mask), np.asarray(moved)):
+            return mask
+    if stays and moves and sum(size > 1 for size in mask.shape[1:]) > 1:
+        raise ReplayError(
+            f"replay: mask {index} of shape {tuple(mask.shape)} fits both as it is and with its "
+            "channel axis moved to the end. Use input sizes that all differ."
+        )
+    if not stays and not moves:
+        raise ReplayError(
+            f"replay: mask {index} has shape {tuple(mask.shape)} in torch and {shape} is asked "
+            "for. The modules call dropout on different arrays."
+        )
+    return mask if stays else moved

@@ -1,0 +1,118 @@
+"""Normalisation with two-pass statistics, exact for inputs far from zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["batch_norm", "layer_norm"]
+
+
+def centred(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return ``x - mean``, the mean and the biased variance; the mean is corrected once more.
+
+    The second subtraction removes the rounding error of the first: a row of equal values gives
+    exact zeros, as in torch, and large offsets cost no accuracy.
+    """
+    mean = jnp.mean(x, axes, keepdims=True)
+    d = x - mean
+    rest = jnp.mean(d, axes, keepdims=True)
+    d = d - rest
+    return d, mean + rest, jnp.mean(d * d, axes, keepdims=True)
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Half precision is normalised in float32, everything else in its own dtype."""
+    return jnp.promote_types(dtype, jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def layer_norm(
+    input: jax.Array,
+    normalized_shape: Sequence[int],
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    eps: float = 1e-5,
+) -> jax.Array:
+    """Normalise over the last ``len(normalized_shape)`` axes.
+
+    The twin of ``torch.nn.functional.layer_norm``.
+
+    Shape:
+        input: (*, *normalized_shape); scale, bias: normalized_shape; returns input's shape.
+
+    >>> layer_norm(jnp.array([[1.0, 3.0]]), (2,), eps=0.0).tolist()
+    [[-1.0, 1.0]]
+
+    Source: torch.nn.functional.layer_norm, PyTorch 2.13 documentation.
+    """
+    shape = tuple(normalized_shape)
+    if not shape or input.shape[input.ndim - len(shape) :] != shape:
+        raise ValueError(
+            f"layer_norm: expected an input that ends in normalized_shape={shape}, "
+            f"got shape {tuple(input.shape)}."
+        )
+    axes = tuple(range(input.ndim - len(shape), input.ndim))
+    x = input.astype(compute_dtype(input.dtype))
+    d, _, var = centred(x, axes)
+    out = d * lax.rsqrt(var + eps)
+    if scale is not None:
+        out = out * jnp.broadcast_to(scale, out.shape)
+    if bias is not None:
+        out = out + jnp.broadcast_to(bias, out.shape)
+    return out.astype(input.dtype)
+
+
+def batch_norm(
+    input: jax.Array,
+    running_mean: jax.Array | None,
+    running_var: jax.Array | None,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    training: bool = False,
+    eps: float = 1e-5,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalise every channel over all other axes of a channels-last array.
+
+    The twin of ``torch.nn.functional.batch_norm``, as a pure function: it also returns the mean
+    and the **unbiased** variance of the batch, from which running statistics are updated.
+
+    Shape:
+        input: (*, C); all statistics: (C,); returns (output, mean, var).
+
+    Raises:
+        ValueError: one value per channel in training mode.
+
+    >>> out, mean, var = batch_norm(jnp.array([[1.0], [3.0]]), None, None, training=True, eps=0.0)
+    >>> out.tolist(), mean.tolist(), var.tolist()
+    ([[-1.0], [1.0]], [2.0], [2.0])
+
+    Source: torch.nn.functional.batch_norm, PyTorch 2.13 documentation.
+    """
+    x = input.astype(compute_dtype(input.dtype))
+    count = x.size // x.shape[-1] if x.shape[-1] else 0
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    if training:
+        if count == 1:
+            raise ValueError(
+                "batch_norm: expected more than 1 value per channel when training, got input "
+                f"shape {tuple(input.shape)}. Use a larger batch or eval()."
+            )
+        axes = tuple(range(x.ndim - 1))
+        d, centre, var = centred(x, axes)
+        mean = lax.stop_gradient(centre.reshape(-1))
+        unbiased = lax.stop_gradient(var.reshape(-1) * (count / max(count - 1, 1)))
+    else:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: evaluation needs running_mean and running_var, got None.")
+        mean, unbiased = running_mean, running_var
+        d = x - running_mean.reshape(shape)
+        var = running_var.reshape(shape)
+    out = d * lax.rsqrt(var + eps)
+    if scale is not None:
+        out = out * scale.reshape(shape)
+    if bias is not None:
+        out = out + bias.reshape(shape)
+    return out.astype(input.dtype), mean, unbiased
