@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
+import jax.numpy as jnp  # noqa: F401 - used by the doctests
+
+from fluxmod.nn import functional as F
 
 from ._axes import Axes, Channel
 from ._module import Module
@@ -51,27 +52,7 @@ class Flatten(Module):
         return Axes(inputs=(Channel(1, min_rank=2 if self.channels_last else 4),))
 
     def __call__(self, input: jax.Array) -> jax.Array:
-        if input.ndim == 0:
-            return input.reshape(1)
-        start, end = (d % input.ndim for d in (self.start_dim, self.end_dim))
-        if start > end:
-            raise ValueError(
-                f"Flatten: start_dim={self.start_dim} comes after end_dim={self.end_dim} for an "
-                f"input of shape {tuple(input.shape)}."
-            )
-        channels_last = input.ndim in (4, 5) if self.channels_last is None else self.channels_last
-        if channels_last and input.ndim > 2:
-            if (start, end) != (1, input.ndim - 1):
-                if start <= end < input.ndim - 1 and start >= 1:
-                    return _merge(input, start, end)
-                raise ValueError(
-                    "Flatten: a channels-last map can be flattened over all axes but the first, "
-                    f"or over spatial axes; got start_dim={self.start_dim}, end_dim="
-                    f"{self.end_dim} for shape {tuple(input.shape)}. Pass channels_last=False if "
-                    "the array is not a feature map."
-                )
-            input = jnp.moveaxis(input, -1, 1)
-        return _merge(input, start, end)
+        return F.flatten(input, self.start_dim, self.end_dim, channels_last=self.channels_last)
 
     def extra_repr(self) -> str:
         """Return the arguments as torch prints them."""
@@ -108,26 +89,11 @@ class Unflatten(Module):
         return Axes(output=Channel(1, min_rank=2 if self.channels_last else 4))
 
     def __call__(self, input: jax.Array) -> jax.Array:
-        dim = self.dim % input.ndim
-        known = math.prod(size for size in self.unflattened_size if size != -1)
-        if input.shape[dim] % max(known, 1) or (
-            -1 not in self.unflattened_size and input.shape[dim] != known
-        ):
-            raise ValueError(
-                f"Unflatten: sizes {self.unflattened_size} do not multiply up to axis {dim} of "
-                f"shape {tuple(input.shape)}."
-            )
-        out = input.reshape(input.shape[:dim] + self.unflattened_size + input.shape[dim + 1 :])
-        channels_last = self.channels_last
-        if channels_last is None:
-            channels_last = dim == 1 and out.ndim in (4, 5)
-        return jnp.moveaxis(out, 1, -1) if channels_last else out
+        return F.unflatten(
+            input, self.dim, self.unflattened_size, channels_last=self.channels_last
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments as torch prints them."""
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
-
-def _merge(x: jax.Array, start: int, end: int) -> jax.Array:
-    size = math.prod(x.shape[start : end + 1])
-    return x.reshape(x.shape[:start] + (size,) + x.shape[end + 1 :])

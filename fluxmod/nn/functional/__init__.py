@@ -14,6 +14,8 @@ from ._linear import bilinear as bilinear
 from ._linear import linear as linear
 from ._norm import batch_norm as batch_norm
 from ._norm import layer_norm as layer_norm
+from ._shape import flatten as flatten
+from ._shape import unflatten as unflatten
 
 __all__ = [
     "batch_norm",
@@ -26,6 +28,8 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "embedding",
+    "flatten",
     "layer_norm",
     "linear",
+    "unflatten",
 ]

@@ -1,0 +1,68 @@
+"""The exercises of note 003 as modules: a hand-written MLP, its Sequential twin, nesting, dropout."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["DropoutNet", "TwoLayerMLP", "TwoParts", "sequential_mlp"]
+
+
+class TwoLayerMLP(nn.Module):
+    """Exercise 1: a two-layer MLP written by hand.
+
+    Shape:
+        x: (*, in_dim); returns (*, out_dim).
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_dim, hidden_dim)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Linear(hidden_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both layers."""
+        return self.fc2(self.relu(self.fc1(x)))
+
+
+def sequential_mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    """Exercise 4: the same MLP as a ``Sequential``; its keys are numbers."""
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, out_dim),
+    )
+
+
+class DropoutNet(nn.Module):
+    """Exercise 5: dropout behaves differently in training and evaluation.
+
+    Shape:
+        x: (*, dim); returns the same shape.
+    """
+
+    def __init__(self, dim: int, p: float = 0.5) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer and drop."""
+        return self.dropout(self.linear(x))
+
+
+class TwoParts(nn.Module):
+    """Exercise 6: two sub-modules, so that parameter names are nested.
+
+    Shape:
+        x: (*, in_dim); returns (*, out_dim).
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.encoder = TwoLayerMLP(in_dim, hidden_dim, hidden_dim)
+        self.head = TwoLayerMLP(hidden_dim, hidden_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, then decode."""
+        return self.head(self.encoder(x))

@@ -1,0 +1,217 @@
+"""The Flax side: run a module on torch's arguments and masks, and report in torch's layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fluxmod.convert import Slot, slots
+from fluxmod.nn import Axes, named_modules
+from fluxmod.nn._random import replay
+
+from ._run import Run
+from ._trees import is_array, leaves
+
+__all__ = ["cast_model", "run_flax"]
+
+
+class _Static:
+    """Marks the places of arrays among a call's flattened arguments."""
+
+
+_ARRAY = _Static()
+
+
+def cast_model(model: nnx.Module, dtype: Any) -> tuple[nnx.Module, list[str]]:
+    """Return a copy whose float leaves and declared compute dtypes are ``dtype``, with notes."""
+    graphdef, state = nnx.split(model)
+    state = jax.tree.map(lambda x: _cast(x, dtype), state)
+    twin = nnx.merge(graphdef, state)
+    lifted = []
+    for path, module in named_modules(twin):
+        declared = getattr(module, "dtype", None)
+        if declared is not None and jnp.issubdtype(declared, jnp.floating):
+            module.dtype = dtype  # type: ignore[attr-defined]
+            lifted.append(path or "the model")
+    notes = [f"declared compute dtype replaced by {np.dtype(dtype)} in: {', '.join(lifted)}"]
+    return twin, notes if lifted else []
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    if is_key or not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jnp.asarray(np.asarray(x).astype(dtype))
+
+
+def run_flax(
+    model: nnx.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    dtype: Any,
+    training: bool,
+    axes: Axes,
+    masks: Sequence[np.ndarray] = (),
+    cotangent: dict[str, np.ndarray] | None = None,
+    device: jax.Device | None = None,
+) -> Run:
+    """Run a copy of ``model`` once, forward and backward, in ``dtype``, on torch-layout arguments.
+
+    Outputs, gradients and buffers come back in torch's names and layouts. The model is left as it
+    is. Matrix products use full precision on every device.
+    """
+    wide = jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext()
+    place = jax.default_device(device) if device is not None else nullcontext()
+    with wide, place, jax.default_matmul_precision("highest"):
+        twin, notes = cast_model(model, dtype)
+        twin.train() if training else twin.eval()
+        run = _run(twin, args, kwargs, dtype, axes, masks, cotangent or {})
+    run.notes += notes
+    return run
+
+
+def _run(
+    twin: nnx.Module,
+    args: Any,
+    kwargs: Any,
+    dtype: Any,
+    axes: Axes,
+    masks: Sequence[np.ndarray],
+    cotangent: dict[str, np.ndarray],
+) -> Run:
+    names, flat, treedef = _flatten_call(args, kwargs)
+    arrays = [(n, _to_flax(n, a, axes, dtype)) for n, a in zip(names, flat, strict=True) if is_array(a)]
+    floats = {n: a for n, a in arrays if jnp.issubdtype(a.dtype, jnp.floating)}
+    others = {n: a for n, a in arrays if n not in floats}
+    static = tuple((n, _ARRAY if is_array(a) else a) for n, a in zip(names, flat, strict=True))
+    moved = tuple(
+        (name, (_output_entry(axes, i).to_flax(ct) if _output_entry(axes, i) else ct).astype(dtype))
+        for i, (name, ct) in enumerate(cotangent.items())
+    )
+    places = list(slots(twin))
+    graphdef, params, rest = nnx.split(twin, _is_float_param, ...)
+    outputs, (param_grads, input_grads), new_rest = _execute(
+        graphdef, treedef, static, params, floats, rest, others, tuple(masks), dict(moved)
+    )
+    after = nnx.merge(graphdef, params, new_rest)
+    ordered = {key.partition(":")[2]: outputs[key] for key in _in_order(outputs)}
+    return Run(
+        outputs={
+            name: _to_torch(value, _output_entry(axes, i))
+            for i, (name, value) in enumerate(ordered.items())
+        },
+        input_grads={n: _to_torch(g, _input_entry(axes, n)) for n, g in input_grads.items()},
+        parameter_grads=_by_key(places, nnx.merge(graphdef, param_grads, rest)),
+        buffers={s.key: s.to_numpy() for s in slots(after) if not s.is_parameter},
+    )
+
+
+def _flatten_call(args: Any, kwargs: Any) -> tuple[list[str], list[Any], Any]:
+    """Flatten arguments with the names that the torch side uses."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(
+        (list(args), dict(kwargs)), is_leaf=lambda x: x is None
+    )
+    names = []
+    for path, _ in paths:
+        _, first, *deeper = [getattr(p, "idx", getattr(p, "key", None)) for p in path]
+        names.append(f"input[{first!r}]" + "".join(f"[{p!r}]" for p in deeper))
+    return names, [leaf for _, leaf in paths], treedef
+
+
+def _execute(graphdef: Any, treedef: Any, static: Any, *operands: Any) -> Any:
+    """Run compiled; a module whose static attributes cannot be hashed runs uncompiled."""
+    try:
+        hash((graphdef, treedef, static))
+    except TypeError:
+        return _forward_backward(graphdef, treedef, static, *operands)
+    return _compiled(graphdef, treedef, static, *operands)
+
+
+def _forward_backward(
+    graphdef: Any,
+    treedef: Any,
+    static: Any,
+    params: Any,
+    floats: dict[str, jax.Array],
+    rest: Any,
+    others: dict[str, jax.Array],
+    masks: tuple[Any, ...],
+    cotangent: dict[str, Any],
+) -> Any:
+    def total(params: Any, floats: dict[str, jax.Array]) -> Any:
+        arrays = {**floats, **others}
+        flat = [arrays[name] if value is _ARRAY else value for name, value in static]
+        args, kwargs = jax.tree.unflatten(treedef, flat)
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        with replay(masks):
+            outputs = dict(leaves(model(*args, **kwargs)))
+        _, _, new_rest = nnx.split(model, _is_float_param, ...)
+        value = sum(
+            (jnp.vdot(ct, outputs[n]) for n, ct in cotangent.items() if _fits(outputs, n, ct)),
+            start=jnp.zeros(()),
+        )
+        order = tuple(outputs)
+        return value, ({f"{i}:{n}": outputs[n] for i, n in enumerate(order)}, new_rest)
+
+    grads, (outputs, new_rest) = jax.grad(total, argnums=(0, 1), has_aux=True)(params, floats)
+    return outputs, grads, new_rest
+
+
+_compiled = jax.jit(_forward_backward, static_argnums=(0, 1, 2))
+
+
+def _fits(outputs: dict[str, jax.Array], name: str, ct: Any) -> bool:
+    """A wrongly shaped output still gets compared; it only takes no part in the functional."""
+    return name in outputs and outputs[name].shape == ct.shape
+
+
+def _in_order(outputs: dict[str, Any]) -> list[str]:
+    return sorted(outputs, key=lambda key: int(key.partition(":")[0]))
+
+
+def _is_float_param(path: Any, value: Any) -> bool:
+    del path
+    is_param = isinstance(value, nnx.Param) or issubclass(getattr(value, "type", object), nnx.Param)
+    return is_param and jnp.issubdtype(value.get_value().dtype, jnp.floating)
+
+
+def _by_key(places: list[Slot], grads: nnx.Module) -> dict[str, np.ndarray]:
+    """Parameter gradients under torch's keys, each tied parameter once."""
+    result: dict[str, np.ndarray] = {}
+    seen: set[int] = set()
+    for slot in slots(grads):
+        if slot.is_parameter and id(slot.variable) not in seen:
+            seen.add(id(slot.variable))
+            result[slot.key] = slot.to_numpy()
+    known = {slot.key for slot in places}
+    return {key: value for key, value in result.items() if key in known}
+
+
+def _to_flax(name: str, array: Any, axes: Axes, dtype: Any) -> jax.Array:
+    value = np.asarray(array)
+    if np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16":
+        value = value.astype(dtype)
+    entry = _input_entry(axes, name)
+    return jnp.asarray(value if entry is None else entry.to_flax(value))
+
+
+def _to_torch(value: Any, entry: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array if entry is None else entry.to_torch(array)
+
+
+def _input_entry(axes: Axes, name: str) -> Any:
+    key = name[len("input[") :].partition("]")[0]
+    return axes.of_input(int(key) if key.isdigit() else key.strip("'"))
+
+
+def _output_entry(axes: Axes, index: int) -> Any:
+    return axes.of_output(index)
+

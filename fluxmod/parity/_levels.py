@@ -1,0 +1,239 @@
+"""The levels of equality, each as a function from a pair of models to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from flax import nnx
+
+from fluxmod import convert
+from fluxmod._errors import ConvertError
+from fluxmod.convert._source import as_numpy
+from fluxmod.nn import Axes
+
+from ._flax import run_flax
+from ._modules import module_rows
+from ._randomness import randomness_rows
+from ._run import Run, cotangents
+from ._torch import run_torch
+from ._training import training_rows
+from .compare import Row, precision_rows, semantic_rows
+from .criteria import CRITERIA
+from .options import Options
+
+__all__ = ["Pair", "given_rows", "structure_rows"]
+
+
+def structure_rows(torch_module: torch.nn.Module, flax_model: nnx.Module) -> list[Row]:
+    """L0: every key has its leaf, and the weights come back bit for bit."""
+    plan = convert.plan(torch_module, flax_model)
+    rows = [Row("L0", "given weights", "keys", 0.0, 0.0, plan.complete, _one_line(plan))]
+    if not plan.complete:
+        return rows
+    ours = nnx.clone(flax_model)
+    convert.apply(convert.plan(torch_module, ours))
+    back = convert.to_torch(ours)
+    theirs = {key: as_numpy(value) for key, value in torch_module.state_dict().items()}
+    different = [k for k, v in theirs.items() if not _same_bits(v, back.get(k))]
+    note = f"differ: {', '.join(different)}" if different else f"{len(theirs)} keys"
+    order = list(back) == list(theirs)
+    rows.append(Row("L0", "given weights", "round trip", len(different), 0.0, not different, note))
+    rows.append(Row("L0", "given weights", "order of keys", float(not order), 0.0, order))
+    held = convert.to_torch(flax_model)
+    unequal = [k for k, v in theirs.items() if not _same_bits(v, held.get(k))]
+    note = f"load the weights first; differ: {', '.join(unequal[:8])}" if unequal else ""
+    rows.append(
+        Row("L0", "given weights", "weights held", len(unequal), 0.0, not unequal, note)
+    )
+    return rows
+
+
+def _one_line(plan: convert.Plan) -> str:
+    return plan.text().replace("\n", "; ") if not plan.complete else f"{len(plan.matched)} matched"
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
+    return b is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def given_rows(
+    torch_module: torch.nn.Module,
+    flax_model: nnx.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    axes: Axes,
+    options: Options,
+) -> list[Row]:
+    """One evaluation forward in float64 at the weights given: the certificate speaks of them."""
+    if "L1" not in options.levels:
+        return []
+    theirs = run_torch(
+        torch_module, args, kwargs, dtype=torch.float64, seed=options.seed, training=False
+    )
+    ours = _try_flax(flax_model, args, kwargs, np.float64, False, axes, theirs, options.seed)
+    if isinstance(ours, str):
+        return [_failed("L1", "given weights", ours)]
+    return semantic_rows(Run(theirs.outputs), Run(ours.outputs), "given weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two float32 models with the same random weights, ready to be compared at every level."""
+
+    torch_module: torch.nn.Module
+    flax_model: nnx.Module
+    axes: Axes
+    options: Options
+
+    def rows(self, batches: list[tuple[Any, Any]]) -> list[Row]:
+        """Run the levels asked for."""
+        rows: list[Row] = []
+        levels = self.options.levels
+        drawn = 0
+        for training in (True, False):
+            for args, kwargs in batches:
+                new, masks = self._semantics(args, kwargs, training)
+                rows, drawn = rows + new, max(drawn, masks)
+        if "L4" in levels:
+            rows += training_rows(
+                self.torch_module, self.flax_model, *batches[0], self.axes, self.options
+            )
+        if "L5" in levels:
+            trained = [r for r in rows if r.level == "L1" and r.where.startswith("train")]
+            rows += randomness_rows(self.flax_model, drawn, trained)
+        return rows
+
+    def _semantics(self, args: Any, kwargs: Any, training: bool) -> tuple[list[Row], int]:
+        """L1, L2 and L3 against the same float64 truth; also how many masks torch drew."""
+        options = self.options
+        where = f"{'train' if training else 'eval'}, batch {_batch(args, kwargs)}"
+        truth = run_torch(
+            self.torch_module,
+            args,
+            kwargs,
+            dtype=torch.float64,
+            seed=options.seed,
+            training=training,
+            record_calls=True,
+        )
+        rows: list[Row] = []
+        if "L1" in options.levels:
+            ours = self._flax(args, kwargs, np.float64, training, truth)
+            if isinstance(ours, str):
+                rows.append(_failed("L1", where, ours))
+            else:
+                rows += semantic_rows(truth, ours, where)
+        if options.per_module and "L1" in options.levels:
+            rows += module_rows(self.torch_module, self.flax_model, truth.calls, where, options)
+        if "L2" in options.levels:
+            rows += self._precision(args, kwargs, training, truth, where)
+        if "L3" in options.levels or options.device == "gpu":
+            rows += self._accelerator(args, kwargs, training, truth, where)
+        return rows, len(truth.masks)
+
+    def _precision(
+        self, args: Any, kwargs: Any, training: bool, truth: Run, where: str
+    ) -> list[Row]:
+        theirs = self._torch32(args, kwargs, training, truth)
+        ours = self._flax(args, kwargs, np.float32, training, truth, theirs.masks)
+        if isinstance(ours, str):
+            return [_failed("L2", where, ours)]
+        return precision_rows(truth, theirs, ours, where)
+
+    def _accelerator(
+        self, args: Any, kwargs: Any, training: bool, truth: Run, where: str
+    ) -> list[Row]:
+        devices = accelerators()
+        if not devices:
+            note = "no GPU: jax sees only the CPU"
+            return [Row("L3", where, "outputs", 0.0, 0.0, None, note)]
+        theirs = self._torch32(args, kwargs, training, truth)
+        ours = self._flax(args, kwargs, np.float32, training, truth, theirs.masks, devices[0])
+        if isinstance(ours, str):
+            return [_failed("L3", where, ours)]
+        return precision_rows(truth, theirs, ours, where, level="L3")
+
+    def _torch32(self, args: Any, kwargs: Any, training: bool, truth: Run) -> Run:
+        return run_torch(
+            self.torch_module,
+            args,
+            kwargs,
+            dtype=torch.float32,
+            seed=self.options.seed,
+            training=training,
+            cotangent=cotangents(truth.outputs, self.options.seed),
+        )
+
+    def _flax(
+        self,
+        args: Any,
+        kwargs: Any,
+        dtype: Any,
+        training: bool,
+        truth: Run,
+        masks: list[np.ndarray] | None = None,
+        device: jax.Device | None = None,
+    ) -> Run | str:
+        return _try_flax(
+            self.flax_model,
+            args,
+            kwargs,
+            dtype,
+            training,
+            self.axes,
+            truth,
+            self.options.seed,
+            masks=masks,
+            device=device,
+        )
+
+
+def accelerators() -> list[jax.Device]:
+    """Return the GPUs that JAX can use."""
+    return [device for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
+
+
+def _try_flax(
+    model: nnx.Module,
+    args: Any,
+    kwargs: Any,
+    dtype: Any,
+    training: bool,
+    axes: Axes,
+    truth: Run,
+    seed: int,
+    masks: list[np.ndarray] | None = None,
+    device: jax.Device | None = None,
+) -> Run | str:
+    """Run the Flax side; a model that cannot run is a finding, returned as text."""
+    try:
+        return run_flax(
+            model,
+            args,
+            kwargs,
+            dtype=dtype,
+            training=training,
+            axes=axes,
+            masks=truth.masks if masks is None else masks,
+            cotangent=cotangents(truth.outputs, seed),
+            device=device,
+        )
+    except (ArithmeticError, AssertionError, AttributeError, ConvertError, LookupError) as error:
+        return f"{type(error).__name__}: {error}"
+    except (RuntimeError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _failed(level: str, where: str, message: str) -> Row:
+    first = message.strip().splitlines()[0]
+    return Row(level, where, "the call", float("inf"), CRITERIA[level].limit, False, first)
+
+
+def _batch(args: Any, kwargs: Any) -> int | str:
+    first = next(iter([*args, *kwargs.values()]), None)
+    return first.shape[0] if getattr(first, "ndim", 0) else "-"

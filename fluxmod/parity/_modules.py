@@ -1,0 +1,89 @@
+"""Every submodule on torch's own inputs, so that a fault is found where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from flax import nnx
+
+from fluxmod import nn
+from fluxmod._errors import FluxmodError, LayoutError
+
+from ._flax import run_flax
+from ._run import Call, cotangents
+from ._torch import run_torch
+from .compare import Row, semantic_rows
+from .criteria import CRITERIA
+from .options import Options
+
+__all__ = ["module_rows"]
+
+
+def module_rows(
+    torch_module: torch.nn.Module,
+    flax_model: nnx.Module,
+    calls: dict[str, Call],
+    where: str,
+    options: Options,
+) -> list[Row]:
+    """Replay each recorded call in both frameworks, in isolation, and compare by L1.
+
+    No error accumulates from layer to layer. Submodules that only one framework has, and those
+    whose order of axes cannot be derived, are left to the comparison of the whole.
+    """
+    theirs = dict(torch_module.named_modules(remove_duplicate=False))
+    ours = dict(nn.named_modules(flax_model, remove_duplicate=False))
+    rows: list[Row] = []
+    for path, call in calls.items():
+        if path in ours:
+            rows += _replay(theirs[path], ours[path], call, path, where, options)
+    return rows
+
+
+def _replay(
+    theirs: torch.nn.Module,
+    ours: nnx.Module,
+    call: Call,
+    path: str,
+    where: str,
+    options: Options,
+) -> list[Row]:
+    try:
+        axes = getattr(ours, "axes", nn.SAME)
+    except ValueError:
+        return []
+    truth = run_torch(
+        theirs,
+        call.args,
+        call.kwargs,
+        dtype=torch.float64,
+        seed=options.seed,
+        training=call.training,
+        rng_state=call.rng_state,
+    )
+    declared = axes is not nn.SAME or not list(nn.named_children(ours))
+    try:
+        run = run_flax(
+            ours,
+            call.args,
+            call.kwargs,
+            dtype=np.float64,
+            training=call.training,
+            axes=axes,
+            masks=truth.masks,
+            cotangent=cotangents(truth.outputs, options.seed),
+        )
+    except LayoutError as error:
+        return [_failed(path, where, error)] if declared else []
+    except (FluxmodError, ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+        return [_failed(path, where, error)]
+    except (AttributeError, ValueError) as error:
+        return [_failed(path, where, error)]
+    return semantic_rows(truth, run, where, path)
+
+
+def _failed(path: str, where: str, error: Exception) -> Row:
+    note = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return Row("L1", where, "the call", float("inf"), CRITERIA["L1"].limit, False, note, path)

@@ -1,0 +1,186 @@
+"""The torch side: run a module, record its masks and calls, take gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fluxmod.convert._source import as_numpy
+
+from ._run import Call, Run, cotangents
+from ._trees import leaves, map_leaves
+
+__all__ = ["record_masks", "run_torch", "to_tensor"]
+
+
+class _MaskRecorder(TorchDispatchMode):
+    """Keeps every dropout mask that torch draws, in order, and notes casts to lower precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[np.ndarray] = []
+        self.narrowed = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket._qualified_op_name
+        if name in ("aten::bernoulli_", "aten::bernoulli"):
+            self.masks.append(as_numpy(out) != 0)
+        elif name == "aten::native_dropout" and args[2]:
+            self.masks.append(as_numpy(out[1]))
+        elif name == "aten::_to_copy" and args[0].dtype == torch.float64:
+            self.narrowed |= out.is_floating_point() and out.dtype != torch.float64
+        return out
+
+
+@contextmanager
+def record_masks() -> Iterator[list[np.ndarray]]:
+    """Collect the dropout masks that torch draws inside the block, in order.
+
+    >>> with record_masks() as masks:
+    ...     _ = torch.nn.functional.dropout(torch.ones(4), 0.5)
+    >>> masks[0].shape
+    (4,)
+    """
+    with _MaskRecorder() as recorder:
+        yield recorder.masks
+
+
+def to_tensor(value: Any, dtype: torch.dtype | None = None, device: str = "cpu") -> Any:
+    """Copy an array into a tensor; float arrays take ``dtype``."""
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().clone()
+    else:
+        tensor = torch.from_numpy(np.array(value, order="C"))
+    if dtype is not None and tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+    return tensor.to(device)
+
+
+def run_torch(
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    dtype: torch.dtype,
+    seed: int,
+    training: bool,
+    rng_state: torch.Tensor | None = None,
+    record_calls: bool = False,
+    cotangent: dict[str, np.ndarray] | None = None,
+    device: str = "cpu",
+) -> Run:
+    """Run a copy of ``module`` once, forward and backward, in ``dtype``.
+
+    The module, its mode, its buffers and torch's random state are left as they are.
+    """
+    twin = copy.deepcopy(module).to(device=device, dtype=dtype)
+    twin.train(training)
+    twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
+    inputs = map_leaves(args, lambda a: _leaf(a, dtype, device))
+    named = map_leaves(dict(kwargs), lambda a: _leaf(a, dtype, device))
+    recorder = _MaskRecorder()
+    calls: dict[str, Call] = {}
+    with ExitStack() as stack:
+        devices = list(range(torch.cuda.device_count())) if device != "cpu" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        torch.manual_seed(seed) if rng_state is None else torch.set_rng_state(rng_state)
+        if record_calls:
+            stack.enter_context(_recording_calls(twin, calls))
+        with recorder:
+            result = twin(*inputs, **named)
+    outputs = dict(leaves(result))
+    run = Run({name: as_numpy(value) for name, value in outputs.items()}, masks=recorder.masks)
+    run.calls = calls
+    if recorder.narrowed:
+        run.notes.append("the torch code itself casts float64 to lower precision")
+    run.buffers = {name: as_numpy(b) for name, b in _persistent_buffers(twin)}
+    ct = cotangents(run.outputs, seed) if cotangent is None else cotangent
+    _backward(run, twin, outputs, ct, inputs, named)
+    return run
+
+
+def _backward(
+    run: Run, twin: Any, outputs: dict[str, Any], ct: dict[str, np.ndarray], args: Any, kwargs: Any
+) -> None:
+    """Fill in the gradients of ``sum(ct * output)``."""
+    parameters = {n: p for n, p in twin.named_parameters() if p.requires_grad}
+    floats = {n: a for n, a in _named_inputs(args, kwargs) if a.requires_grad}
+    total = sum(
+        ((outputs[n] * to_tensor(c, outputs[n].dtype, outputs[n].device)).sum() for n, c in ct.items()),
+        start=torch.zeros(()),
+    )
+    wanted = [*parameters.values(), *floats.values()]
+    if not wanted:
+        return
+    if total.requires_grad:
+        grads = torch.autograd.grad(total, wanted, allow_unused=True)
+    else:
+        grads = (None,) * len(wanted)
+    dense = [
+        np.zeros(tuple(w.shape), as_numpy(w).dtype) if g is None else as_numpy(g.to_dense())
+        for w, g in zip(wanted, grads, strict=True)
+    ]
+    run.parameter_grads = dict(zip(parameters, dense, strict=False))
+    run.input_grads = dict(zip(floats, dense[len(parameters) :], strict=True))
+
+
+def _named_inputs(args: Any, kwargs: Any) -> Iterator[tuple[str, Any]]:
+    for index, value in enumerate(args):
+        yield from leaves(value, f"input[{index}]")
+    for name, value in kwargs.items():
+        yield from leaves(value, f"input[{name!r}]")
+
+
+def _leaf(value: Any, dtype: torch.dtype, device: str) -> torch.Tensor:
+    tensor = to_tensor(value, dtype, device)
+    return tensor.requires_grad_(tensor.is_floating_point())
+
+
+def _all_float(module: torch.nn.Module) -> bool:
+    return all(p.is_floating_point() for p in module.parameters())
+
+
+def _require_float_grads(module: torch.nn.Module) -> None:
+    for p in module.parameters():
+        p.requires_grad_(p.is_floating_point())
+
+
+def _persistent_buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    known = set(module.state_dict())
+    return ((n, b) for n, b in module.named_buffers(remove_duplicate=False) if n in known)
+
+
+@contextmanager
+def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterator[None]:
+    """Keep the arguments of every submodule's first call."""
+    handles = []
+
+    def hook_for(path: str) -> Any:
+        def hook(mod: torch.nn.Module, args: Any, kwargs: Any) -> None:
+            if path not in calls:
+                calls[path] = Call(
+                    map_leaves(args, as_numpy),
+                    map_leaves(kwargs, as_numpy),
+                    torch.get_rng_state(),
+                    mod.training,
+                )
+
+        return hook
+
+    for path, submodule in module.named_modules():
+        if path:
+            handles.append(submodule.register_forward_pre_hook(hook_for(path), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+

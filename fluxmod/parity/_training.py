@@ -1,0 +1,1 @@
+def training_rows(*a): return []
