@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from fluxmod.convert._source import as_numpy
 
 from ._trees import is_array, leaves, map_leaves
 
-__all__ = ["other_batch", "randomise_"]
+__all__ = ["other_batch", "randomise_", "targets_of"]
 
 
 def randomise_(module: torch.nn.Module, seed: int) -> None:
@@ -79,3 +80,22 @@ def other_batch(
         return value
 
     return map_leaves(args, grow), map_leaves(dict(kwargs), grow)
+
+
+def targets_of(
+    module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], options: Any
+) -> dict[str, np.ndarray]:
+    """Return a training target for each output that can be trained, in torch's layout.
+
+    ``options.target`` gives labels for the first output; otherwise every float output gets a
+    random target of its own shape.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        training = module.training
+        outputs = dict(leaves(copy.deepcopy(module).train(training)(*args, **kwargs)))
+    floats = {n: as_numpy(v) for n, v in outputs.items() if v.is_floating_point()}
+    if options.target is not None:
+        name, value = next(iter(floats.items()))
+        return {name: np.asarray(options.target(value.shape[0]))}
+    rng = np.random.default_rng([options.seed, 4])
+    return {name: rng.standard_normal(value.shape) for name, value in floats.items()}

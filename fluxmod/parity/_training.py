@@ -1,1 +1,203 @@
-def training_rows(*a): return []
+"""L4: both frameworks train on from one state, optimizer included, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from flax import nnx
+
+from fluxmod import convert, nn
+from fluxmod.convert._source import as_numpy
+from fluxmod.nn import Axes
+from fluxmod.nn._random import replay
+
+from ._flax import _to_flax, cast_model
+from ._inputs import targets_of
+from ._torch import record_masks, to_tensor
+from ._trees import is_array, leaves, map_leaves
+from .compare import Row, group_scale
+from .criteria import CRITERIA, distance
+from .options import OptimizerPair, Options
+
+__all__ = ["training_rows"]
+
+WARM_STEPS = 3
+"""Steps that torch takes alone, so that the optimizer state that is converted is not empty."""
+STEPS = 10
+
+
+def training_rows(
+    torch_module: torch.nn.Module,
+    flax_model: nnx.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    axes: Axes,
+    options: Options,
+) -> list[Row]:
+    """Train torch a little, convert weights and optimizer state, then train both ten steps.
+
+    Dropout masks of every step are torch's. Compared are parameters after one and ten steps,
+    buffers and losses; the optimizer state that comes back must be torch's.
+    """
+    if not any(p.is_floating_point() and p.requires_grad for p in torch_module.parameters()):
+        return [Row("L4", "train", "parameters", 0.0, 0.0, None, "no parameter to train")]
+    rows: list[Row] = []
+    for pair in options.optimizers:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            rows += _Race(torch_module, flax_model, args, kwargs, axes, options, pair).rows()
+    return rows
+
+
+class _Race:
+    """One optimizer: the torch side steps eagerly, the Flax side by one jitted function."""
+
+    def __init__(
+        self,
+        torch_module: torch.nn.Module,
+        flax_model: nnx.Module,
+        args: Any,
+        kwargs: Any,
+        axes: Axes,
+        options: Options,
+        pair: OptimizerPair,
+    ) -> None:
+        self.theirs = copy.deepcopy(torch_module).double().train()
+        self.args = map_leaves(args, lambda a: to_tensor(a, torch.float64))
+        self.kwargs = map_leaves(dict(kwargs), lambda a: to_tensor(a, torch.float64))
+        self.options, self.pair, self.axes = options, pair, axes
+        self.torch_loss = getattr(torch.nn, options.loss)()
+        self.flax_loss = getattr(nn, options.loss)()
+        trained = [p for p in self.theirs.parameters() if p.requires_grad]
+        self.optimizer = pair.torch(trained)
+        self.targets = targets_of(self.theirs, self.args, self.kwargs, options)
+        self.flax_model = flax_model
+
+    def rows(self) -> list[Row]:
+        """Run both sides and compare."""
+        for _ in range(WARM_STEPS):
+            self._torch_step()
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            try:
+                return self._rows()
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                note = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                return [self._row("the step", float("inf"), note)]
+
+    def _rows(self) -> list[Row]:
+        ours, _ = cast_model(self.flax_model, np.float64)
+        ours.train()
+        convert.to_flax(self.theirs, ours)
+        tx = self.pair.flax()
+        state = convert.optimizer_to_flax(self.optimizer, ours, tx, torch_model=self.theirs)
+        rows = [self._state_row(state, ours, tx)]
+        graphdef, params, rest = nnx.split(ours, nn.is_trainable, ...)
+        step = jax.jit(self._flax_step(graphdef, tx))
+        inputs = self._flax_inputs()
+        losses: list[tuple[float, float]] = []
+        for count in range(1, STEPS + 1):
+            theirs, masks = self._torch_step()
+            params, rest, state, loss = step(params, rest, state, inputs, tuple(masks))
+            losses.append((theirs, float(loss)))
+            if count in (1, STEPS):
+                after = nnx.merge(graphdef, params, rest, copy=True)
+                rows += self._weight_rows(after, f"after {count} step{'s' if count > 1 else ''}")
+        want, got = (np.array(side) for side in zip(*losses, strict=True))
+        return [*rows, self._row(f"losses of {STEPS} steps", distance(got, want))]
+
+    def _torch_step(self) -> tuple[float, list[np.ndarray]]:
+        self.optimizer.zero_grad()
+        with record_masks() as masks:
+            outputs = dict(leaves(self.theirs(*self.args, **self.kwargs)))
+        terms = [
+            self.torch_loss(outputs[name], to_tensor(target, torch.float64))
+            for name, target in self.targets.items()
+        ]
+        loss = torch.stack(terms).sum()
+        if loss.requires_grad:
+            loss.backward()
+        self.optimizer.step()
+        return loss.item(), list(masks)
+
+    def _flax_step(self, graphdef: Any, tx: optax.GradientTransformation) -> Any:
+        def loss_of(params: Any, rest: Any, inputs: Any, masks: Any) -> Any:
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            args, kwargs, targets = inputs
+            with replay(masks):
+                outputs = dict(leaves(model(*args, **{**self._plain(), **kwargs})))
+            terms = [self.flax_loss(outputs[name], target) for name, target in targets.items()]
+            _, _, new_rest = nnx.split(model, nn.is_trainable, ...)
+            return jnp.stack(terms).sum(), new_rest
+
+        def step(params: Any, rest: Any, state: Any, inputs: Any, masks: Any) -> Any:
+            value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, rest), grads = value_and_grad(params, rest, inputs, masks)
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), rest, state, loss
+
+        return step
+
+    def _plain(self) -> dict[str, Any]:
+        """Keyword arguments that are not arrays: they are no operands of the compiled step."""
+        return {k: v for k, v in self.kwargs.items() if not is_array(v)}
+
+    def _flax_inputs(self) -> Any:
+        def move(name: str, value: Any) -> Any:
+            return _to_flax(name, as_numpy(value), self.axes, np.float64)
+
+        args = [
+            map_leaves(a, lambda x, i=i: move(f"input[{i}]", x)) for i, a in enumerate(self.args)
+        ]
+        kwargs = {k: move(f"input[{k!r}]", v) for k, v in self.kwargs.items() if is_array(v)}
+        targets = {}
+        for index, (name, target) in enumerate(self.targets.items()):
+            entry = self.axes.of_output(index)
+            same_shape = self.options.loss != "CrossEntropyLoss"
+            moved = entry.to_flax(target) if entry is not None and same_shape else target
+            targets[name] = jnp.asarray(moved)
+        return args, kwargs, targets
+
+    def _state_row(self, state: Any, ours: nnx.Module, tx: Any) -> Row:
+        """Convert the optimizer's state back and compare it bit for bit."""
+        back = convert.optimizer_to_torch(state, ours, tx, like=self.optimizer)
+        want = dict(leaves(_as_plain(self.optimizer.state_dict()["state"])))
+        got = dict(leaves(_as_plain(back["state"])))
+        different = [k for k, v in want.items() if k not in got or not np.array_equal(got[k], v)]
+        different += [k for k in got if k not in want]
+        return self._row("state there and back", float(len(different)), ", ".join(different[:4]))
+
+    def _weight_rows(self, after: nnx.Module, when: str) -> list[Row]:
+        got = convert.to_torch(after)
+        named = dict(self.theirs.named_parameters())
+        params = {k: as_numpy(v) for k, v in named.items()}
+        known = self.theirs.state_dict()
+        buffers = {k: as_numpy(v) for k, v in known.items() if k not in named and k in got}
+        buffers = {k: v for k, v in buffers.items() if k not in params}
+        rows = []
+        for what, group in (("parameters", params), ("buffers", buffers)):
+            scale = group_scale(group)
+            errors = {k: distance(got[k], v, scale) for k, v in group.items()}
+            if errors:
+                worst = max(errors, key=lambda k: errors[k])
+                rows.append(self._row(f"{what} {when}", errors[worst], f"worst {worst}"))
+        return rows
+
+    def _row(self, what: str, error: float, note: str = "") -> Row:
+        limit = CRITERIA["L4"].limit
+        text = f"{self.pair.name}: {what}"
+        return Row("L4", "train", text, error, limit, error <= limit, note)
+
+
+def _as_plain(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Optimizer state as nested mappings of numpy arrays."""
+    return {
+        str(index): {k: as_numpy(v) if is_array(v) else np.asarray(v) for k, v in entry.items()}
+        for index, entry in state.items()
+    }

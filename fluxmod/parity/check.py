@@ -71,7 +71,9 @@ def check(
     pair = _levels.Pair(twin, ours, axes, options)
     notes: list[str] = []
     batches = [(args, kwargs)]
-    if (second := _second_arguments(twin, args, kwargs, options)) is not None:
+    if len(options.batches) < 2:
+        pass
+    elif (second := _second_arguments(twin, args, kwargs, options)) is not None:
         batches.append(second)
     else:
         notes.append("one batch size only: the arguments have no batch axis that can grow")

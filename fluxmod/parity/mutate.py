@@ -1,0 +1,222 @@
+"""Planted bugs, made mechanically, to show that the suite catches and locates what it should.
+
+Three kinds, each at one module of a model: a constructor argument is changed, a line of the
+layer's own arithmetic (its ``__call__`` or the function it calls) is changed, or a weight is.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+from flax import nnx
+
+from fluxmod import nn
+from fluxmod.nn import functional as F
+
+from ._edits import edits
+
+__all__ = ["Mutation", "mutations"]
+
+INERT = frozenset(
+    {
+        "deterministic",  # the mode, set by train() and eval()
+        "inplace",  # arrays are never changed in place
+        "sparse",  # gradients are dense
+        "affine",  # decided at construction; the leaves are there or not
+        "track_running_stats",
+        "elementwise_affine",
+        "use_bias",
+        "rng_collection",
+        "broadcast_dims",
+        "num_features",  # sizes that only the error messages read
+        "in_features",
+        "out_features",
+        "in1_features",
+        "in2_features",
+        "out_channels",
+        "num_embeddings",
+        "features",
+        "num_layers",
+        "kdim",
+        "vdim",
+        "embed_dim",
+        "kernel_shape",
+        "input_dilation",
+        "enable_nested_tensor",
+        "mask_check",
+        "channels_last",
+    }
+)
+"""Attributes that no arithmetic reads, or that are tested elsewhere; changing them is no bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One planted bug: where, of what kind, in words, and how to plant it in a copy."""
+
+    path: str
+    layer: str
+    kind: str
+    what: str
+    plant: Callable[[nnx.Module], None]
+
+    def apply(self, model: nnx.Module) -> nnx.Module:
+        """Return a copy of the model with the bug in it."""
+        twin = nnx.clone(model)
+        self.plant(dict(nn.named_modules(twin, remove_duplicate=False))[self.path])
+        return twin
+
+    def __str__(self) -> str:
+        return f"{self.layer} at {self.path or 'the root'}, {self.kind}: {self.what}"
+
+
+def mutations(model: nnx.Module, path: str | None = None) -> Iterator[Mutation]:
+    """Yield every planted bug that the three kinds make, in a fixed order.
+
+    Args:
+        path: only those at this module.
+
+    >>> found = list(mutations(nn.Linear(2, 2, rngs=nnx.Rngs(0)), ""))
+    >>> sorted({m.kind for m in found})
+    ['source', 'weight']
+    """
+    for name, module in nn.named_modules(model):
+        if path is None or name == path:
+            yield from _arguments(name, module)
+            yield from _weights(name, module)
+            yield from _sources(name, module)
+
+
+def _arguments(path: str, module: nnx.Module) -> Iterator[Mutation]:
+    """Change one static attribute: numbers move, flags flip, named variants swap."""
+    for name, value in sorted(vars(module).items()):
+        if name.startswith("_") or name in INERT:
+            continue
+        for other in _others(value):
+
+            def plant(target: nnx.Module, name: str = name, other: Any = other) -> None:
+                object.__setattr__(target, name, other)
+
+            what = f"{name}={value!r} becomes {other!r}"
+            yield Mutation(path, type(module).__name__, "argument", what, plant)
+
+
+_SWAPS = {
+    "none": "tanh",
+    "tanh": "none",
+    "zeros": "circular",
+    "reflect": "replicate",
+    "replicate": "zeros",
+    "circular": "zeros",
+    "mean": "sum",
+    "sum": "mean",
+}
+
+
+def _others(value: Any) -> Iterator[Any]:
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, float):
+        yield value * 1.25 if value else 0.125
+    elif isinstance(value, int):
+        yield value + 1
+    elif isinstance(value, str) and value in _SWAPS:
+        yield _SWAPS[value]
+    elif isinstance(value, tuple) and value and all(type(v) is int for v in value):
+        yield (value[0] + 1, *value[1:])
+
+
+def _weights(path: str, module: nnx.Module) -> Iterator[Mutation]:
+    """Zero a vector, turn a matrix around: a lost bias, a wrong layout."""
+    for name, variable in nn.named_variables(module):
+        value = variable.get_value()
+        if not isinstance(variable, nnx.Param):
+            continue
+        square = value.ndim == 2 and value.shape[0] == value.shape[1]
+        what = "is transposed" if square else "is lost (zeros)"
+
+        def plant(target: nnx.Module, name: str = name, square: bool = square) -> None:
+            held = getattr(target, name)
+            held.set_value(held.get_value().T if square else held.get_value() * 0)
+
+        yield Mutation(path, type(module).__name__, "weight", f"{name} {what}", plant)
+
+
+def _sources(path: str, module: nnx.Module) -> Iterator[Mutation]:
+    """Edit one line of the layer's call, or of the functions of ``F`` that it calls."""
+    call = type(module).__call__
+    if not _is_ours(call):
+        return
+    for tree, what in edits(_parse(call)):
+
+        def plant(target: nnx.Module, tree: ast.Module = tree) -> None:
+            _give_call(target, _compile(tree, call, dict(call.__globals__)))
+
+        yield Mutation(path, type(module).__name__, "source", what, plant)
+    for name in _functions_called(call):
+        function = getattr(F, name)
+        for tree, what in edits(_parse(function)):
+
+            def plant_function(
+                target: nnx.Module,
+                tree: ast.Module = tree,
+                name: str = name,
+                function: Any = function,
+            ) -> None:
+                edited = _compile(tree, function, dict(function.__globals__))
+                space = SimpleNamespace(**{**vars(F), name: edited})
+                scope = {**call.__globals__, "F": space}
+                _give_call(target, _compile(_parse(call), call, scope))
+
+            yield Mutation(
+                path, type(module).__name__, "source", f"F.{name}: {what}", plant_function
+            )
+
+
+def _is_ours(function: Any) -> bool:
+    return isinstance(function, FunctionType) and function.__module__.startswith("fluxmod.nn")
+
+
+def _parse(function: Any) -> ast.Module:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list = []
+    return tree
+
+
+def _functions_called(function: Any) -> list[str]:
+    """Names of the functions of ``F`` that a method calls by that name."""
+    found = [
+        node.func.attr
+        for node in ast.walk(_parse(function))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "F"
+    ]
+    return [name for name in dict.fromkeys(found) if _is_ours(getattr(F, name, None))]
+
+
+def _compile(tree: ast.Module, like: Any, scope: dict[str, Any]) -> Any:
+    """Compile an edited definition in the scope of the function that it replaces."""
+    ast.fix_missing_locations(tree)
+    code = compile(tree, inspect.getsourcefile(like) or "<edited>", "exec")
+    scope["__class__"] = None
+    exec(code, scope)
+    return scope[like.__name__]
+
+
+def _give_call(target: nnx.Module, call: Any) -> None:
+    """Make one instance use another ``__call__``, by a subclass of its own."""
+    cls = type(target)
+    edited = type(cls.__name__, (cls,), {"__call__": call, "__doc__": cls.__doc__})
+    object.__setattr__(target, "__class__", edited)
+
+
