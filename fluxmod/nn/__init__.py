@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import functional as functional
+from ._axes import SAME as SAME
 from ._axes import Axes as Axes
 from ._axes import Channel as Channel
 from ._batchnorm import BatchNorm1d as BatchNorm1d

@@ -15,4 +15,13 @@ from .options import Options as Options  # noqa: E402
 from .report import Report as Report  # noqa: E402
 from .report import environment as environment  # noqa: E402
 
-__all__ = ["CRITERIA", "LEVELS", "Criterion", "Options", "Report", "Row", "check", "environment"]
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "LEVELS",
+    "Options",
+    "Report",
+    "Row",
+    "check",
+    "environment",
+]

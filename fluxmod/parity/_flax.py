@@ -18,7 +18,7 @@ from fluxmod.nn._random import replay
 from ._run import Run
 from ._trees import is_array, leaves
 
-__all__ = ["cast_model", "run_flax"]
+__all__ = ["cast_model", "outputs_in_place", "run_flax"]
 
 
 class _Static:
@@ -75,6 +75,52 @@ def run_flax(
         run = _run(twin, args, kwargs, dtype, axes, masks, cotangent or {})
     run.notes += notes
     return run
+
+
+def outputs_in_place(
+    model: nnx.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
+    axes: Axes,
+    masks: Sequence[np.ndarray],
+) -> dict[str, tuple[Any, dict[str, np.ndarray]]]:
+    """Run a float64 copy once; return what every submodule got, and gave in torch's layouts."""
+    seen: dict[str, tuple[Any, dict[str, np.ndarray]]] = {}
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        twin, _ = cast_model(model, np.float64)
+        twin.train() if training else twin.eval()
+        for path, module in named_modules(twin):
+            if path:
+                _watch(module, path, seen)
+        names, flat, treedef = _flatten_call(args, kwargs)
+        moved = [
+            _to_flax(n, a, axes, np.float64) if is_array(a) else a
+            for n, a in zip(names, flat, strict=True)
+        ]
+        args, kwargs = jax.tree.unflatten(treedef, moved)
+        with replay(masks):
+            twin(*args, **kwargs)
+    return seen
+
+
+def _watch(module: nnx.Module, path: str, seen: dict[str, Any]) -> None:
+    """Keep the first arguments and result of one instance, by a subclass of its own."""
+    cls = type(module)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = cls.__call__(self, *args, **kwargs)
+        if path not in seen:
+            declared = getattr(self, "axes", Axes())
+            outputs = {
+                name: _to_torch(value, _output_entry(declared, i))
+                for i, (name, value) in enumerate(leaves(result))
+            }
+            seen[path] = ([*args, kwargs], outputs)
+        return result
+
+    object.__setattr__(module, "__class__", type(cls.__name__, (cls,), {"__call__": call}))
 
 
 def _run(

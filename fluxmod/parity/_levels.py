@@ -17,7 +17,7 @@ from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 
 from ._flax import run_flax
-from ._modules import module_rows
+from ._modules import in_place_rows, module_rows
 from ._randomness import randomness_rows
 from ._run import Run, cotangents
 from ._torch import run_torch
@@ -129,7 +129,11 @@ class Pair:
             else:
                 rows += semantic_rows(truth, ours, where)
         if options.per_module and "L1" in options.levels:
-            rows += module_rows(self.torch_module, self.flax_model, truth.calls, where, options)
+            alone = module_rows(self.torch_module, self.flax_model, truth.calls, where, options)
+            failing = [any(row.passed is False for row in part) for part in (rows, alone)]
+            if failing == [True, False]:
+                alone += in_place_rows(self.flax_model, args, kwargs, self.axes, truth, where)
+            rows += alone
         if "L2" in options.levels:
             rows += self._precision(args, kwargs, training, truth, where)
         if "L3" in options.levels or options.device == "gpu":

@@ -11,14 +11,15 @@ from flax import nnx
 from fluxmod import nn
 from fluxmod._errors import FluxmodError, LayoutError
 
-from ._flax import run_flax
-from ._run import Call, cotangents
+from ._flax import outputs_in_place, run_flax
+from ._run import Call, Run, cotangents
 from ._torch import run_torch
+from ._trees import leaves
 from .compare import Row, semantic_rows
-from .criteria import CRITERIA
+from .criteria import CRITERIA, distance
 from .options import Options
 
-__all__ = ["module_rows"]
+__all__ = ["in_place_rows", "module_rows"]
 
 
 def module_rows(
@@ -40,6 +41,47 @@ def module_rows(
         if path in ours:
             rows += _replay(theirs[path], ours[path], call, path, where, options)
     return rows
+
+
+def in_place_rows(
+    flax_model: nnx.Module, args: Any, kwargs: Any, axes: nn.Axes, truth: Run, where: str
+) -> list[Row]:
+    """Name the first submodule that gets torch's values inside the whole and gives others.
+
+    For faults that no layer shows on its own: a layer that is right by its own declaration and
+    wrong where it stands. Where the values it gets differ already, the fault is its parent's.
+    """
+    training = where.startswith("train")
+    try:
+        ours = outputs_in_place(
+            flax_model, args, kwargs, training=training, axes=axes, masks=truth.masks
+        )
+    except (FluxmodError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return []  # the call itself fails, which has its own row
+    limit = CRITERIA["L1"].limit
+    for path, (arguments, got) in ours.items():
+        if path not in truth.calls:
+            continue
+        call = truth.calls[path]
+        want = call.outputs
+        pairs = [(got[name], want[name]) for name in got if name in want]
+        error = max((distance(g, w) for g, w in pairs if g.shape == w.shape), default=0.0)
+        if error > limit:
+            if not _same_values(arguments, [*call.args, call.kwargs]):
+                return []
+            return [Row("L1", f"{where}, in place", "output", error, limit, False, "", path)]
+    return []
+
+
+def _same_values(ours: Any, theirs: Any) -> bool:
+    """Whether two calls got the same float values, in any order of axes."""
+    sides = [
+        [np.sort(np.asarray(a, np.float64), axis=None) for _, a in leaves(side)]
+        for side in (ours, theirs)
+    ]
+    return len(sides[0]) == len(sides[1]) and all(
+        distance(a, b) <= CRITERIA["L1"].limit for a, b in zip(*sides, strict=True)
+    )
 
 
 def _replay(

@@ -36,14 +36,15 @@ class Run:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """The first call of a submodule: its arguments and torch's random state before it."""
+    """The first call of a submodule: arguments, torch's random state before it, outputs."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     rng_state: Any
     training: bool
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def cotangents(outputs: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:

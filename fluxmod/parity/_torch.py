@@ -159,10 +159,10 @@ def _persistent_buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.Te
 
 @contextmanager
 def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterator[None]:
-    """Keep the arguments of every submodule's first call."""
+    """Keep the arguments and outputs of every submodule's first call."""
     handles = []
 
-    def hook_for(path: str) -> Any:
+    def before(path: str) -> Any:
         def hook(mod: torch.nn.Module, args: Any, kwargs: Any) -> None:
             if path not in calls:
                 calls[path] = Call(
@@ -174,9 +174,17 @@ def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterato
 
         return hook
 
+    def after(path: str) -> Any:
+        def hook(mod: torch.nn.Module, args: Any, result: Any) -> None:
+            if not calls[path].outputs:
+                calls[path].outputs = {name: as_numpy(value) for name, value in leaves(result)}
+
+        return hook
+
     for path, submodule in module.named_modules():
         if path:
-            handles.append(submodule.register_forward_pre_hook(hook_for(path), with_kwargs=True))
+            handles.append(submodule.register_forward_pre_hook(before(path), with_kwargs=True))
+            handles.append(submodule.register_forward_hook(after(path)))
     try:
         yield
     finally:

@@ -1,0 +1,98 @@
+"""The checks themselves: each one fails on a layer with a fault planted in it."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from torch import nn as tnn
+
+from fluxmod import nn
+from parity_tests.nn.cases import CHECKS, Case, run
+
+
+class WrongShape(nn.Linear):
+    def __call__(self, input):
+        return super().__call__(input)[None]
+
+
+class DroppedBias(nn.Linear):
+    def __call__(self, input):
+        return nn.functional.linear(input, self.kernel[...])
+
+
+class NoInputGradient(nn.Linear):
+    def __call__(self, input):
+        return super().__call__(jax.lax.stop_gradient(input))
+
+
+class NoBiasGradient(nn.Linear):
+    def __call__(self, input):
+        bias = jax.lax.stop_gradient(self.bias[...])
+        return nn.functional.linear(input, self.kernel[...], bias)
+
+
+class NoUpdate(nn.BatchNorm1d):
+    def _update(self, mean, var):
+        pass
+
+
+class OtherWhenCompiled(nn.Linear):
+    def __call__(self, input):
+        out = super().__call__(input)
+        return out + 1 if isinstance(out, jax.core.Tracer) else out
+
+
+class Forgetful(nn.Linear):
+    """Remembers something outside the module, which is lost when it is taken apart."""
+
+    first: dict[type, int] = {}
+
+    def __call__(self, input):
+        owner = self.first.setdefault(type(self), id(self))
+        return super().__call__(input) + float(owner == id(self))
+
+
+class OtherText(nn.Linear):
+    def extra_repr(self):
+        return "in_features=3"
+
+
+class Imprecise(nn.Linear):
+    def __call__(self, input):
+        return super().__call__((input + 1000.0) - 1000.0)
+
+
+class OtherOrder(nn.Module):
+    def __init__(self, *, rngs, param_dtype):
+        self.second = nn.Linear(3, 3, rngs=rngs, param_dtype=param_dtype)
+        self.first = nn.Linear(3, 3, rngs=rngs, param_dtype=param_dtype)
+
+
+class InOrder(tnn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = tnn.Linear(3, 3), tnn.Linear(3, 3)
+
+
+def linear(flax):
+    return Case(flax.__name__, tnn.Linear, flax, (3, 5), x=(4, 3))
+
+
+PLANTED = {
+    "shape_dtype": linear(WrongShape),
+    "forward": linear(DroppedBias),
+    "input_grads": linear(NoInputGradient),
+    "param_grads": linear(NoBiasGradient),
+    "state": Case("NoUpdate", tnn.BatchNorm1d, NoUpdate, (3,), x=(4, 3)),
+    "jit": linear(OtherWhenCompiled),
+    "split_merge": linear(Forgetful),
+    "round_trip": Case("OtherOrder", InOrder, OtherOrder),
+    "repr": linear(OtherText),
+    "float32": linear(Imprecise),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_planted_fault_is_caught(check):
+    with pytest.raises(AssertionError):
+        run(PLANTED[check], check)
