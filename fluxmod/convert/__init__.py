@@ -12,6 +12,9 @@ from ._habits import named_parameters as named_parameters
 from ._habits import parameter_count as parameter_count
 from ._habits import state_dict as state_dict
 from ._habits import unfreeze as unfreeze
+from ._optimizer import load_optimizer_state_dict as load_optimizer_state_dict
+from ._optimizer import optimizer_to_flax as optimizer_to_flax
+from ._optimizer import optimizer_to_torch as optimizer_to_torch
 from ._plan import Match as Match
 from ._plan import Plan as Plan
 from ._plan import Problem as Problem
@@ -32,8 +35,11 @@ __all__ = [
     "Weight",
     "apply",
     "freeze",
+    "load_optimizer_state_dict",
     "load_state_dict",
     "named_parameters",
+    "optimizer_to_flax",
+    "optimizer_to_torch",
     "parameter_count",
     "plan",
     "read",

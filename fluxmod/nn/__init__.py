@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import functional as functional
+from ._attention import MultiheadAttention as MultiheadAttention
 from ._axes import SAME as SAME
 from ._axes import Axes as Axes
 from ._axes import Channel as Channel
@@ -60,6 +61,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "Parameter",
     "ParameterDict",
     "ParameterList",

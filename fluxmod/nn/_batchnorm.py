@@ -30,6 +30,7 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs | None = None,
@@ -44,7 +45,7 @@ class _BatchNorm(Module):
         self.param_dtype = param_dtype
         ones, zeros = jnp.ones((num_features,), param_dtype), jnp.zeros(num_features, param_dtype)
         self.scale = nnx.Param(ones) if affine else nnx.data(None)
-        self.bias = nnx.Param(zeros) if affine else nnx.data(None)
+        self.bias = nnx.Param(zeros) if affine and bias else nnx.data(None)
         tracked = track_running_stats
         self.mean = nnx.BatchStat(zeros) if tracked else nnx.data(None)
         self.var = nnx.BatchStat(ones) if tracked else nnx.data(None)
@@ -115,7 +116,8 @@ class _BatchNorm(Module):
         """Return the arguments as torch prints them."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+            f"affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
         )
 
 
@@ -125,6 +127,9 @@ class BatchNorm1d(_BatchNorm):
     ``mean`` and ``var`` (torch: running_mean, running_var) are ``nnx.BatchStat`` and are updated in
     training mode by torch's rule: ``momentum`` weighs the *new* value, the variance kept is the
     unbiased one, ``momentum=None`` averages over ``num_batches_tracked`` batches.
+
+    Args:
+        bias: ``False`` leaves the offset out of an affine layer, as in torch 2.13.
 
     Raises:
         LayoutError: wrong rank or channel count.

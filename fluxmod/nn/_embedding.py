@@ -79,19 +79,24 @@ class Embedding(Module, nnx.Embed):
         self.sparse = sparse
 
     def __call__(self, input: jax.Array) -> jax.Array:
-        if self.max_norm is not None:
-            self._renormalise(input)
         table = self.embedding[...]
+        if self.max_norm is not None:
+            scaled = self._renormalised(jax.lax.stop_gradient(table), input)
+            self.embedding[...] = scaled
+            # the values of the scaled table, the gradient of the stored one: torch scales in place
+            table = scaled + (table - jax.lax.stop_gradient(table))
         table = table if self.dtype is None else table.astype(self.dtype)
         return F.embedding(input, table, self.padding_idx, self.scale_grad_by_freq)
 
-    def _renormalise(self, input: jax.Array) -> None:
-        """Scale the used rows whose norm exceeds ``max_norm``; no gradient flows through it."""
-        table = jax.lax.stop_gradient(self.embedding[...])
+    def _renormalised(self, table: jax.Array, input: jax.Array) -> jax.Array:
+        """Scale the used rows whose norm exceeds ``max_norm``."""
         norms = jnp.linalg.norm(table, ord=self.norm_type, axis=-1, keepdims=True)
-        used = jnp.zeros(self.num_embeddings, bool).at[input.reshape(-1)].set(True, mode="drop")
+        rows = input.reshape(-1)
+        # a negative index would wrap around and scale a row that no one asked for
+        rows = jnp.where(rows < 0, self.num_embeddings, rows)
+        used = jnp.zeros(self.num_embeddings, bool).at[rows].set(True, mode="drop")
         scale = jnp.where(norms > self.max_norm, self.max_norm / (norms + 1e-7), 1)
-        self.embedding[...] = jnp.where(used[:, None], table * scale.astype(table.dtype), table)
+        return jnp.where(used[:, None], table * scale.astype(table.dtype), table)
 
     def extra_repr(self) -> str:
         """Return the arguments as torch prints them."""

@@ -89,11 +89,8 @@ class Unflatten(Module):
         return Axes(output=Channel(1, min_rank=2 if self.channels_last else 4))
 
     def __call__(self, input: jax.Array) -> jax.Array:
-        return F.unflatten(
-            input, self.dim, self.unflattened_size, channels_last=self.channels_last
-        )
+        return F.unflatten(input, self.dim, self.unflattened_size, channels_last=self.channels_last)
 
     def extra_repr(self) -> str:
         """Return the arguments as torch prints them."""
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
-

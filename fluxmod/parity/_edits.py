@@ -27,15 +27,15 @@ _RENAMED = {
 """Calls that are confused with another, or whose confusion changes every value."""
 
 
-def edits(tree: ast.Module) -> Iterator[tuple[ast.Module, str]]:
-    """Yield copies of a function's tree, each with one edit, and the edit in words.
+def edits(tree: ast.Module) -> Iterator[tuple[ast.Module, str, int]]:
+    """Yield copies of a function's tree with one edit each, the edit in words, and its line.
 
     An added or subtracted term is dropped, a sign turned, a product turned into a quotient, a
     constant moved, a function replaced by a neighbour. Guards (``if ...: raise``) are left alone:
     they compute nothing.
 
     >>> tree = ast.parse("def f(x, b):\\n    return x * 2 + b")
-    >>> [what for _, what in edits(tree)]
+    >>> [what for _, what, _ in edits(tree)]
     ['x * 2 + b  ->  x * 2', 'x * 2 + b  ->  x * 2 - b', 'x * 2  ->  x / 2', '2  ->  3']
     """
     places = [node for node in _computing_nodes(tree) if list(_variants(node))]
@@ -46,7 +46,8 @@ def edits(tree: ast.Module) -> Iterator[tuple[ast.Module, str]]:
             target = [node for node in _computing_nodes(twin) if list(_variants(node))][index]
             replacement = list(_variants(target))[variant]
             what = f"{ast.unparse(target)}  ->  {ast.unparse(replacement)}"
-            yield _Replace(target, replacement).visit(twin), " ".join(what.split("\n"))
+            line = getattr(target, "lineno", 1)
+            yield _Replace(target, replacement).visit(twin), " ".join(what.split("\n")), line
 
 
 class _Replace(ast.NodeTransformer):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -21,7 +23,7 @@ from fluxmod.nn import functional as F
 
 from ._edits import edits
 
-__all__ = ["Mutation", "mutations"]
+__all__ = ["Mutation", "executed_lines", "mutations"]
 
 INERT = frozenset(
     {
@@ -76,11 +78,18 @@ class Mutation:
         return f"{self.layer} at {self.path or 'the root'}, {self.kind}: {self.what}"
 
 
-def mutations(model: nnx.Module, path: str | None = None) -> Iterator[Mutation]:
+Lines = frozenset[tuple[str, int]]
+
+
+def mutations(
+    model: nnx.Module, path: str | None = None, executed: Lines | None = None
+) -> Iterator[Mutation]:
     """Yield every planted bug that the three kinds make, in a fixed order.
 
     Args:
         path: only those at this module.
+        executed: (file, line) pairs that a forward pass ran, from ``executed_lines``; source edits
+            elsewhere are left out.
 
     >>> found = list(mutations(nn.Linear(2, 2, rngs=nnx.Rngs(0)), ""))
     >>> sorted({m.kind for m in found})
@@ -90,7 +99,30 @@ def mutations(model: nnx.Module, path: str | None = None) -> Iterator[Mutation]:
         if path is None or name == path:
             yield from _arguments(name, module)
             yield from _weights(name, module)
-            yield from _sources(name, module)
+            yield from _sources(name, module, executed)
+
+
+def executed_lines(run: Callable[[], Any]) -> Lines:
+    """Call ``run`` and return the lines of ``fluxmod.nn`` that it executed."""
+    package = str(Path(nn.__file__).parent)
+    lines: set[tuple[str, int]] = set()
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        del arg
+        file = frame.f_code.co_filename
+        if not file.startswith(package):
+            return None
+        if event == "line":
+            lines.add((file, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return frozenset(lines)
 
 
 def _arguments(path: str, module: nnx.Module) -> Iterator[Mutation]:
@@ -148,12 +180,12 @@ def _weights(path: str, module: nnx.Module) -> Iterator[Mutation]:
         yield Mutation(path, type(module).__name__, "weight", f"{name} {what}", plant)
 
 
-def _sources(path: str, module: nnx.Module) -> Iterator[Mutation]:
+def _sources(path: str, module: nnx.Module, executed: Lines | None) -> Iterator[Mutation]:
     """Edit one line of the layer's call, or of the functions of ``F`` that it calls."""
     call = type(module).__call__
     if not _is_ours(call):
         return
-    for tree, what in edits(_parse(call)):
+    for tree, what in _edits_of(call, executed):
 
         def plant(target: nnx.Module, tree: ast.Module = tree) -> None:
             _give_call(target, _compile(tree, call, dict(call.__globals__)))
@@ -161,7 +193,7 @@ def _sources(path: str, module: nnx.Module) -> Iterator[Mutation]:
         yield Mutation(path, type(module).__name__, "source", what, plant)
     for name in _functions_called(call):
         function = getattr(F, name)
-        for tree, what in edits(_parse(function)):
+        for tree, what in _edits_of(function, executed):
 
             def plant_function(
                 target: nnx.Module,
@@ -177,6 +209,15 @@ def _sources(path: str, module: nnx.Module) -> Iterator[Mutation]:
             yield Mutation(
                 path, type(module).__name__, "source", f"F.{name}: {what}", plant_function
             )
+
+
+def _edits_of(function: Any, executed: Lines | None) -> Iterator[tuple[ast.Module, str]]:
+    """Edits of a function, on executed lines only if these are known."""
+    file = inspect.getsourcefile(function) or ""
+    first = inspect.getsourcelines(function)[1]
+    for tree, what, line in edits(_parse(function)):
+        if executed is None or (file, first + line - 1) in executed:
+            yield tree, what
 
 
 def _is_ours(function: Any) -> bool:

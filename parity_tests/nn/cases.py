@@ -217,7 +217,9 @@ def _gradients(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _grad(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+    if tensor.grad is None:
+        return torch.zeros_like(tensor)
+    return tensor.grad.to_dense() if tensor.grad.is_sparse else tensor.grad
 
 
 def _flax_gradients(

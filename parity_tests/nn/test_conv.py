@@ -96,6 +96,8 @@ REFUSED = [
 ]
 
 
+# torch, once per process: it says that it copies the input for an even kernel
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case, check):

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fluxmod.nn._check import check_floating
+
 __all__ = ["batch_norm", "layer_norm"]
 
 
@@ -48,6 +50,7 @@ def layer_norm(
 
     Source: torch.nn.functional.layer_norm, PyTorch 2.13 documentation.
     """
+    check_floating(input, "layer_norm")
     shape = tuple(normalized_shape)
     if not shape or input.shape[input.ndim - len(shape) :] != shape:
         raise ValueError(
@@ -91,6 +94,7 @@ def batch_norm(
 
     Source: torch.nn.functional.batch_norm, PyTorch 2.13 documentation.
     """
+    check_floating(input, "batch_norm")
     x = input.astype(compute_dtype(input.dtype))
     count = x.size // x.shape[-1] if x.shape[-1] else 0
     shape = (1,) * (x.ndim - 1) + (-1,)

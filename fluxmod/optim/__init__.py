@@ -1,0 +1,23 @@
+"""torch.optim as optax transformations: the same names, arguments, defaults and numbers."""
+
+from __future__ import annotations
+
+from ._adam import Adam as Adam
+from ._adam import AdamW as AdamW
+from ._clip import clip_grad_norm as clip_grad_norm
+from ._clip import clip_grad_value as clip_grad_value
+from ._family import Family as Family
+from ._family import OptimizerState as OptimizerState
+from ._family import Settings as Settings
+from ._sgd import SGD as SGD
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Family",
+    "OptimizerState",
+    "Settings",
+    "clip_grad_norm",
+    "clip_grad_value",
+]
