@@ -286,18 +286,22 @@ def _group_settings(part: Part) -> dict[str, Any]:
 
 def _structure_problems(opt_state: Any, fresh: Any, allowed: tuple[str, ...]) -> Iterator[Problem]:
     """What is not the state of these parameters under this transformation, or not torch's."""
-    want, got = jax.tree.structure(fresh), jax.tree.structure(opt_state)
-    if want.num_leaves != got.num_leaves:
-        text = (
-            f"opt_state has {got.num_leaves} arrays, and tx.init of the model's trained "
-            f"parameters {want.num_leaves}: it belongs to another model or transformation"
-        )
+    want, got = _leaves(fresh), _leaves(opt_state)
+    differing = [f"{path} {what}" for path, what in got.items() if want.get(path) != what]
+    differing += [f"{path} is missing" for path in want if path not in got]
+    if differing:
+        text = f"opt_state belongs to another model or transformation: {', '.join(differing[:10])}"
         yield Problem("opt_state", UnmatchedKeysError, text)
     others = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=is_part)[0]
     for path in (path_text(path) for path, leaf in others if not is_part(leaf)):
         if not matches(path, allowed):
             text = f"opt_state holds {path!r}, for which torch has no place; allow_unexpected it"
             yield Problem(path, UnmatchedKeysError, text)
+
+
+def _leaves(opt_state: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state)
+    return {path_text(path): f"{leaf.dtype}{leaf.shape}" for path, leaf in leaves}
 
 
 def _state_dict(pairs: Pairing) -> dict[str, Any]:

@@ -68,9 +68,9 @@ def is_part(node: Any) -> bool:
 
 
 def path_text(path: Any) -> str:
-    """Turn a key path into our dotted path; the Variable's own step is left out."""
-    steps = path[:-1] if isinstance(path[-1], jax.tree_util.GetAttrKey) else path
-    return jax.tree_util.keystr(steps, simple=True, separator=".")
+    """Turn a key path into our dotted path; the step into a Variable is left out."""
+    inside = path[-1:] == (jax.tree_util.GetAttrKey("value"),)
+    return jax.tree_util.keystr(path[:-1] if inside else path, simple=True, separator=".")
 
 
 def parts_of(opt_state: Any, params: Params) -> list[Part]:

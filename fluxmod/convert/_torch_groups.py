@@ -147,8 +147,9 @@ def differences(group: Mapping[str, Any], settings: Settings, count: int | None)
             continue
         got = _plain(group[key] if key in group else family.defaults[key])
         if key == "lr" and scheduled:
-            if count is not None and not math.isclose(got, float(want(count)), rel_tol=1e-6):
-                found.append(f"lr is {got} in torch and {float(want(count))} here at step {count}")
+            rate = got if count is None else float(settings.lr_at(count))
+            if not math.isclose(got, rate, rel_tol=1e-6):
+                found.append(f"lr is {got} in torch and {rate} here at step {count}")
         elif got != want:
             found.append(f"{key} is {got} in torch and {want} here")
     if "initial_lr" in group and not scheduled:

@@ -114,7 +114,8 @@ def _find(package: str, path: str) -> Any:
 def _takes_rngs(build: Any) -> bool:
     import inspect
 
-    return "rngs" in inspect.signature(build).parameters
+    function = build.__init__ if inspect.isclass(build) else build
+    return "rngs" in inspect.signature(function).parameters
 
 
 def _named(**kwargs: Any) -> MappingProxyType[str, Any]:

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from . import functional as functional
+from ._activation import Hardshrink as Hardshrink
+from ._activation import Hardsigmoid as Hardsigmoid
+from ._activation import Hardswish as Hardswish
+from ._activation import Hardtanh as Hardtanh
+from ._activation import LeakyReLU as LeakyReLU
+from ._activation import PReLU as PReLU
+from ._activation import ReLU as ReLU
+from ._activation import ReLU6 as ReLU6
+from ._activation import Softshrink as Softshrink
+from ._activation import Threshold as Threshold
+from ._activation_smooth import CELU as CELU
+from ._activation_smooth import ELU as ELU
+from ._activation_smooth import GELU as GELU
+from ._activation_smooth import GLU as GLU
+from ._activation_smooth import LogSigmoid as LogSigmoid
+from ._activation_smooth import Mish as Mish
+from ._activation_smooth import SELU as SELU
+from ._activation_smooth import SiLU as SiLU
+from ._activation_smooth import Sigmoid as Sigmoid
+from ._activation_smooth import Softplus as Softplus
+from ._activation_smooth import Softsign as Softsign
+from ._activation_smooth import Tanh as Tanh
+from ._activation_smooth import Tanhshrink as Tanhshrink
 from ._attention import MultiheadAttention as MultiheadAttention
-from ._axes import SAME as SAME
 from ._axes import Axes as Axes
 from ._axes import Channel as Channel
+from ._axes import SAME as SAME
 from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
 from ._container import Identity as Identity
 from ._container import ModuleDict as ModuleDict
 from ._container import ModuleList as ModuleList
-from ._container import ParameterDict as ParameterDict
-from ._container import ParameterList as ParameterList
 from ._container import Sequential as Sequential
 from ._conv import Conv1d as Conv1d
 from ._conv import Conv2d as Conv2d
@@ -29,6 +50,15 @@ from ._flatten import Unflatten as Unflatten
 from ._layernorm import LayerNorm as LayerNorm
 from ._linear import Bilinear as Bilinear
 from ._linear import Linear as Linear
+from ._loss import BCELoss as BCELoss
+from ._loss import BCEWithLogitsLoss as BCEWithLogitsLoss
+from ._loss import CrossEntropyLoss as CrossEntropyLoss
+from ._loss import HuberLoss as HuberLoss
+from ._loss import KLDivLoss as KLDivLoss
+from ._loss import L1Loss as L1Loss
+from ._loss import MSELoss as MSELoss
+from ._loss import NLLLoss as NLLLoss
+from ._loss import SmoothL1Loss as SmoothL1Loss
 from ._module import Buffer as Buffer
 from ._module import Module as Module
 from ._module import Parameter as Parameter
@@ -37,35 +67,113 @@ from ._module import named_children as named_children
 from ._module import named_modules as named_modules
 from ._module import named_variables as named_variables
 from ._module import structure as structure
+from ._parameters import ParameterDict as ParameterDict
+from ._parameters import ParameterList as ParameterList
+from ._placement import to as to
+from ._pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
+from ._pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from ._pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from ._pooling import AdaptiveMaxPool1d as AdaptiveMaxPool1d
+from ._pooling import AdaptiveMaxPool2d as AdaptiveMaxPool2d
+from ._pooling import AdaptiveMaxPool3d as AdaptiveMaxPool3d
+from ._pooling import AvgPool1d as AvgPool1d
+from ._pooling import AvgPool2d as AvgPool2d
+from ._pooling import AvgPool3d as AvgPool3d
+from ._pooling import MaxPool1d as MaxPool1d
+from ._pooling import MaxPool2d as MaxPool2d
+from ._pooling import MaxPool3d as MaxPool3d
+from ._softmax import LogSoftmax as LogSoftmax
+from ._softmax import Softmax as Softmax
+from ._softmax import Softmax2d as Softmax2d
+from ._softmax import Softmin as Softmin
+from ._transformer import Transformer as Transformer
+from ._transformer import TransformerDecoder as TransformerDecoder
+from ._transformer import TransformerEncoder as TransformerEncoder
+from ._transformer_layer import TransformerDecoderLayer as TransformerDecoderLayer
+from ._transformer_layer import TransformerEncoderLayer as TransformerEncoderLayer
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "Axes",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
     "Buffer",
+    "CELU",
     "Channel",
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "ELU",
     "Embedding",
     "Flatten",
+    "GELU",
+    "GLU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
+    "L1Loss",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
     "MultiheadAttention",
+    "NLLLoss",
+    "PReLU",
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "ReLU",
+    "ReLU6",
+    "SAME",
+    "SELU",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "functional",
     "is_trainable",
@@ -73,4 +181,5 @@ __all__ = [
     "named_modules",
     "named_variables",
     "structure",
+    "to",
 ]

@@ -21,6 +21,17 @@ from ._random import RandomSource
 __all__ = ["MultiheadAttention"]
 
 
+_WEIGHTS = (
+    "in_proj_kernel",
+    "in_proj_bias",
+    "bias_k",
+    "bias_v",
+    "q_proj_kernel",
+    "k_proj_kernel",
+    "v_proj_kernel",
+)
+
+
 class NonDynamicallyQuantizableLinear(Linear):
     """A ``Linear`` under the name that torch prints for ``MultiheadAttention.out_proj``."""
 
@@ -163,37 +174,34 @@ class MultiheadAttention(Module):
         for x in (query, key, value):
             check_floating(x, "MultiheadAttention")
         training = self.training if deterministic is None else not deterministic
-        names = ("in_proj_kernel", "in_proj_bias", "bias_k", "bias_v", "q_proj_kernel")
-        names += ("k_proj_kernel", "v_proj_kernel")
-        variables = [getattr(self, name) for name in names]
-        variables += [self.out_proj.kernel, self.out_proj.bias]
-        arrays = [None if v is None else v[...] for v in variables]
-        query, key, value, in_kernel, in_bias, bias_k, bias_v, *separate, kernel, bias = (
-            dtypes.promote_dtype((query, key, value, *arrays), dtype=self.dtype)
+        weights = self._weights()
+        promoted: Any = dtypes.promote_dtype(
+            (query, key, value, *weights.values()), dtype=self.dtype
         )
+        query, key, value, *arrays = promoted
         return F.multi_head_attention_forward(
             query,
             key,
             value,
             self.embed_dim,
             self.num_heads,
-            in_kernel,
-            in_bias,
-            bias_k,
-            bias_v,
-            self.add_zero_attn,
-            self.dropout,
-            kernel,
-            bias,
-            training,
-            key_padding_mask,
-            need_weights,
-            attn_mask,
-            in_kernel is None,
-            *separate,
+            **dict(zip(weights, arrays, strict=True)),
+            add_zero_attn=self.add_zero_attn,
+            dropout_p=self.dropout,
+            training=training,
+            key_padding_mask=key_padding_mask,
+            need_weights=need_weights,
+            attn_mask=attn_mask,
+            use_separate_proj_weight=self.in_proj_kernel is None,
             average_attn_weights=average_attn_weights,
             is_causal=is_causal,
             batch_first=self.batch_first,
             precision=self.precision,
             rngs=self.rngs if rngs is None else rngs,
         )
+
+    def _weights(self) -> dict[str, Any]:
+        """Return the arrays under the function's argument names; absent ones are None."""
+        named = {name: getattr(self, name) for name in _WEIGHTS}
+        named |= {"out_proj_kernel": self.out_proj.kernel, "out_proj_bias": self.out_proj.bias}
+        return {name: None if v is None else v[...] for name, v in named.items()}

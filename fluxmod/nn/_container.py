@@ -1,16 +1,18 @@
-"""Containers whose children sit directly at torch's names: ``features.0``, not ``features.layers.0``."""
+"""Containers whose children sit directly at torch's names: ``features.0``, no level between."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index as as_index
 from typing import Any, overload
 
 from flax import nnx
 
 from ._axes import Axes, chain
-from ._module import Module, named_children, named_variables
+from ._module import Module, named_children
 
-__all__ = ["Identity", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+__all__ = ["Identity", "ModuleDict", "ModuleList", "Sequential"]
 
 
 class Identity(Module):
@@ -34,21 +36,23 @@ class Identity(Module):
         return input
 
 
-class _Children(Module):
-    """Shared by containers: named children as attributes, kept in order."""
+class Children(Module):
+    """Shared by containers: named children as attributes, kept in order.
 
-    # NNX turns attribute names that are numbers into integer path parts and sorts them as numbers.
-    _pytree__has_int_keys = True
+    Names are text in NNX paths too, "0" and not 0: NNX cannot sort a state that has both kinds.
+    """
 
     def _items(self) -> list[tuple[str, Any]]:
         return list(named_children(self))
 
-    def _put(self, name: str, value: Any) -> None:
-        """Assign a child after checking its name and its kind, as torch's ``add_module`` does."""
-        self._check(name, value)
-        setattr(self, name, value)
+    def _put(self, items: Iterable[tuple[str, Any]]) -> None:
+        """Assign children; all names and kinds are checked before the first is assigned."""
+        checked = [(name, self._check(name, value)) for name, value in items]
+        for name, value in checked:
+            setattr(self, name, value)
 
-    def _check(self, name: str, value: Any) -> None:
+    def _check(self, name: str, value: Any) -> Any:
+        """Return the child to store, or raise as torch's ``add_module`` does."""
         owner = type(self).__name__
         if not isinstance(name, str):
             raise TypeError(f"{owner}: child names are strings, got {name!r} ({type(name)}).")
@@ -61,11 +65,11 @@ class _Children(Module):
                 f"{owner}: child {name!r} must be an nnx.Module, got {type(value).__name__}. "
                 "Wrap a function in a module of its own."
             )
+        return value
 
     def _rebuild(self, items: list[tuple[str, Any]]) -> None:
         """Replace all children; their order becomes the order of ``items``."""
-        for name, value in items:
-            self._check(name, value)
+        items = [(name, self._check(name, value)) for name, value in items]
         for name, _ in self._items():
             delattr(self, name)
         for name, value in items:
@@ -78,11 +82,11 @@ class _Children(Module):
         return id(self)
 
 
-class _Listed(_Children):
+class Listed(Children):
     """Children named "0", "1", ... and reached by position."""
 
     def _position(self, index: int) -> int:
-        size = len(self)
+        size, index = len(self), as_index(index)
         if not -size <= index < size:
             raise IndexError(f"{type(self).__name__}: index {index} is out of range for {size}.")
         return index % size
@@ -105,9 +109,7 @@ class _Listed(_Children):
 
     def __setitem__(self, index: int, module: Any) -> None:
         name = self._items()[self._position(index)][0]
-        if not isinstance(module, nnx.Module):
-            self._check(name, module)
-        setattr(self, name, module)
+        setattr(self, name, self._check("0", module))
 
     def __delitem__(self, index: int | slice) -> None:
         items = self._items()
@@ -115,41 +117,51 @@ class _Listed(_Children):
             del items[index]
         else:
             del items[self._position(index)]
-        self._rebuild(self._renumber(items))
+        self._renumber([child for _, child in items])
 
-    @staticmethod
-    def _renumber(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """Number the unnamed children again after one was removed or inserted."""
-        return [
-            (str(i) if name.isdigit() else name, child) for i, (name, child) in enumerate(items)
-        ]
+    def _renumber(self, children: list[Any]) -> None:
+        """Replace all children by these, named "0", "1", ...; names are lost, as in torch."""
+        self._rebuild([(str(i), child) for i, child in enumerate(children)])
 
     def append(self, module: Any) -> Any:
         """Add a child at the end and return the container."""
-        self._put(str(len(self)), module)
-        return self
+        return self.extend([module])
 
     def extend(self, modules: Iterable[Any]) -> Any:
         """Add several children at the end and return the container."""
-        for module in list(modules):
-            self.append(module)
+        start = len(self)
+        self._put([(str(start + i), module) for i, module in enumerate(modules)])
         return self
 
     def insert(self, index: int, module: Any) -> Any:
-        """Insert a child before position ``index`` and return the container."""
-        items = self._items()
-        items.insert(index, ("0", module))
-        self._rebuild(self._renumber(items))
+        """Insert a child before position ``index`` and return the container.
+
+        Raises:
+            IndexError: no such position.
+            KeyError: a child has a name of its own and cannot be moved to the next number.
+        """
+        items, size = self._items(), len(self)
+        owner = type(self).__name__
+        if not -size <= as_index(index) <= size:
+            raise IndexError(f"{owner}: index {index} is out of range for {size}.")
+        if named := [name for i, (name, _) in enumerate(items) if name != str(i)]:
+            raise KeyError(f"{owner}: cannot insert beside children with their own names {named}.")
+        children = [child for _, child in items]
+        children.insert(index, module)
+        self._renumber(children)
         return self
 
-    def pop(self, index: int) -> Any:
+    def pop(self, index: int | slice) -> Any:
         """Remove the child at ``index`` and return it."""
         child = self[index]
         del self[index]
         return child
 
+    def __iadd__(self, other: Iterable[Any]) -> Any:
+        return self.extend(other)
 
-class Sequential(_Listed):
+
+class Sequential(Listed):
     """Call the children one after another; positional, named (a mapping), or subclassed.
 
     >>> from fluxmod import nn
@@ -172,16 +184,41 @@ class Sequential(_Listed):
             items = list(args[0].items())
         else:
             items = [(str(i), module) for i, module in enumerate(args)]
-        for name, module in items:
-            self._put(name, module)
+        self._put(items)
 
     @property
     def axes(self) -> Axes:
         """Derived from the children's declarations."""
         return chain([(n, getattr(c, "axes", Axes())) for n, c in self._items()])
 
-    def _sliced(self, items: list[tuple[str, Any]]) -> Sequential:
-        return Sequential(dict(items))
+    def _sliced(self, items: list[tuple[str, Any]]) -> Any:
+        return type(self)(OrderedDict(items))
+
+    def __add__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise ValueError(f"Sequential: can only add a Sequential, got {type(other).__name__}.")
+        return Sequential(*self, *other)
+
+    def __iadd__(self, other: Sequential) -> Any:
+        if not isinstance(other, Sequential):
+            raise ValueError(f"Sequential: can only add a Sequential, got {type(other).__name__}.")
+        return self.extend(other)
+
+    def __mul__(self, times: int) -> Sequential:
+        return Sequential(*list(self) * self._times(times))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Any:
+        return self.extend(list(self) * (self._times(times) - 1))
+
+    @staticmethod
+    def _times(times: int) -> int:
+        if not isinstance(times, int):
+            raise TypeError(f"Sequential: can only repeat by an int, got {type(times).__name__}.")
+        if times <= 0:
+            raise ValueError(f"Sequential: can only repeat a positive number of times: {times}.")
+        return times
 
     def __call__(self, input: Any) -> Any:
         for module in self:
@@ -189,7 +226,7 @@ class Sequential(_Listed):
         return input
 
 
-class ModuleList(_Listed):
+class ModuleList(Listed):
     """A list of modules, found by ``named_parameters`` under "0", "1", ...
 
     >>> from fluxmod import nn
@@ -205,13 +242,13 @@ class ModuleList(_Listed):
     _merges_equal_children = True
 
     def __init__(self, modules: Iterable[Any] | None = None) -> None:
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     def __add__(self, other: Iterable[Any]) -> ModuleList:
         return ModuleList([*self, *other])
 
 
-class ModuleDict(_Children):
+class ModuleDict(Children):
     """A dictionary of modules in order of insertion.
 
     >>> from fluxmod import nn
@@ -223,12 +260,11 @@ class ModuleDict(_Children):
     """
 
     def __init__(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
-        self.update(modules or {})
+        self.update({} if modules is None else modules)
 
     def update(self, modules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add or replace children."""
-        for name, module in dict(modules).items():
-            self[name] = module
+        self._put(dict(modules).items())
 
     def __getitem__(self, name: str) -> Any:
         children = dict(self._items())
@@ -237,7 +273,7 @@ class ModuleDict(_Children):
         return children[name]
 
     def __setitem__(self, name: str, module: Any) -> None:
-        self._put(name, module)
+        self._put([(name, module)])
 
     def __delitem__(self, name: str) -> None:
         self[name]
@@ -270,92 +306,3 @@ class ModuleDict(_Children):
     def clear(self) -> None:
         """Remove all children."""
         self._rebuild([])
-
-
-class _Parameters(_Children):
-    """Shared by the parameter containers."""
-
-    def _items(self) -> list[tuple[str, Any]]:
-        return list(named_variables(self))
-
-    def _check(self, name: str, value: Any) -> None:
-        if not isinstance(value, nnx.Variable):
-            raise TypeError(
-                f"{type(self).__name__}: entry {name!r} must be an nn.Parameter, "
-                f"got {type(value).__name__}."
-            )
-        if not isinstance(name, str) or not name or "." in name or hasattr(type(self), name):
-            raise KeyError(f"{type(self).__name__}: {name!r} cannot be the name of an entry.")
-
-
-class ParameterList(_Parameters, _Listed):
-    """A list of parameters named "0", "1", ...; arrays become ``nn.Parameter``.
-
-    >>> import jax.numpy as jnp
-    >>> [p.shape for p in ParameterList([jnp.ones(2), jnp.ones(3)])]
-    [(2,), (3,)]
-
-    Source: torch.nn.ParameterList, PyTorch 2.13 documentation.
-    """
-
-    def __init__(self, values: Iterable[Any] | None = None) -> None:
-        self.extend(values or ())
-
-    def append(self, module: Any) -> ParameterList:
-        """Add a parameter at the end and return the container."""
-        self._put(str(len(self)), _as_parameter(module))
-        return self
-
-    def __setitem__(self, index: int, module: Any) -> None:
-        setattr(self, self._items()[self._position(index)][0], _as_parameter(module))
-
-
-class ParameterDict(_Parameters):
-    """A dictionary of parameters in order of insertion; arrays become ``nn.Parameter``.
-
-    >>> import jax.numpy as jnp
-    >>> table = ParameterDict({"left": jnp.ones(2)})
-    >>> table["left"].shape, list(table)
-    ((2,), ['left'])
-
-    Source: torch.nn.ParameterDict, PyTorch 2.13 documentation.
-    """
-
-    def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
-        for name, value in (parameters or {}).items():
-            self[name] = value
-
-    def __getitem__(self, name: str) -> Any:
-        entries = dict(self._items())
-        if name not in entries:
-            raise KeyError(f"ParameterDict: no entry {name!r}; it has {list(entries)}.")
-        return entries[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._put(name, _as_parameter(value))
-
-    def __delitem__(self, name: str) -> None:
-        self[name]
-        delattr(self, name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def keys(self) -> list[str]:
-        """Names of the entries."""
-        return [name for name, _ in self._items()]
-
-    def values(self) -> list[Any]:
-        """The parameters."""
-        return [value for _, value in self._items()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        """Pairs of name and parameter."""
-        return self._items()
-
-
-def _as_parameter(value: Any) -> nnx.Variable[Any]:
-    return value if isinstance(value, nnx.Variable) else nnx.Param(value)

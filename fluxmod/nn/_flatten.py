@@ -46,10 +46,17 @@ class Flatten(Module):
 
     @property
     def axes(self) -> Axes:
-        """The input's channels are on axis 1 in torch, unless it is not a feature map."""
+        """The input's channels are on axis 1 in torch, unless it is not a feature map.
+
+        A flatten over spatial axes alone, ``Flatten(1, 2)`` or ``Flatten(1, -2)``, keeps them.
+        """
         if self.channels_last is False:
             return Axes()
-        return Axes(inputs=(Channel(1, min_rank=2 if self.channels_last else 4),))
+        channel = Channel(1, min_rank=2 if self.channels_last else 4)
+        only_space = self.start_dim >= 1 and (
+            self.end_dim < -1 or (self.channels_last is None and 0 < self.end_dim < 3)
+        )
+        return Axes(inputs=(channel,), output=Channel(1, min_rank=3) if only_space else None)
 
     def __call__(self, input: jax.Array) -> jax.Array:
         return F.flatten(input, self.start_dim, self.end_dim, channels_last=self.channels_last)
@@ -68,6 +75,9 @@ class Unflatten(Module):
         channels_last: the new axes are a feature map, (C, H, W) in torch: the channels move to the
             end. ``None`` does so when the result has rank 4 or 5 and ``dim`` is 1.
 
+    Raises:
+        TypeError: sizes that are not a sequence of ints; named dimensions are not supported.
+
     >>> Unflatten(1, (2, 3, 4))(jnp.ones((5, 24))).shape
     (5, 3, 4, 2)
 
@@ -77,14 +87,22 @@ class Unflatten(Module):
     def __init__(
         self, dim: int, unflattened_size: Sequence[int], *, channels_last: bool | None = None
     ) -> None:
+        sizes = tuple(unflattened_size) if isinstance(unflattened_size, Sequence) else None
+        if not isinstance(dim, int) or sizes is None or not all(isinstance(n, int) for n in sizes):
+            raise TypeError(
+                "Unflatten: expected an int and a tuple of ints, got "
+                f"dim={dim!r}, unflattened_size={unflattened_size!r}."
+            )
         self.dim = dim
-        self.unflattened_size = tuple(unflattened_size)
+        self.unflattened_size = sizes
         self.channels_last = channels_last
 
     @property
     def axes(self) -> Axes:
         """The output's channels are on axis 1 in torch, if it is a feature map."""
-        if self.channels_last is False:
+        made = len(self.unflattened_size)
+        from_axis_1 = self.dim == 1 or (self.dim == -1 and made > 2)
+        if not (from_axis_1 if self.channels_last is None else self.channels_last):
             return Axes()
         return Axes(output=Channel(1, min_rank=2 if self.channels_last else 4))
 

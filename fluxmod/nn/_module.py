@@ -11,7 +11,16 @@ from fluxmod._paths import join
 
 from ._axes import SAME, Axes
 
-__all__ = ["Buffer", "Module", "Parameter", "is_trainable", "named_children", "named_modules"]
+__all__ = [
+    "Buffer",
+    "Module",
+    "Parameter",
+    "is_trainable",
+    "named_children",
+    "named_modules",
+    "named_variables",
+    "structure",
+]
 
 Parameter = nnx.Param
 """The twin of ``torch.nn.Parameter``; takes the same ``requires_grad`` keyword (as metadata)."""
@@ -54,6 +63,14 @@ class Module(nnx.Module):
     """
 
     deterministic: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" not in vars(cls):
+            # nnx.capture(method_outputs=...) records only methods that a class defines itself
+            inherited = (vars(base).get("__call__") for base in cls.__mro__[1:])
+            if (call := next(filter(None, inherited), None)) is not None:
+                cls.__call__ = call
 
     @property
     def training(self) -> bool:
@@ -145,7 +162,7 @@ def structure(module: nnx.Module) -> str:
     extra = module.extra_repr() if hasattr(module, "extra_repr") else ""
     rows = _merge_equal(module, [(n, structure(c)) for n, c in named_children(module)])
     name = type(module).__name__
-    if not rows:
+    if not rows and "\n" not in extra:
         return f"{name}({extra})"
     lines = (extra.split("\n") if extra else []) + rows
     body = "\n".join(_indent(line) for line in lines)

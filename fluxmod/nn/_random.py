@@ -36,7 +36,7 @@ class _Tape:
                 f"replay: mask {self.used + 1} was asked for (shape {shape}), and torch drew "
                 f"{len(self.masks)}. The modules do not call dropout equally often."
             )
-        mask = jnp.asarray(self.masks[self.used]) != 0
+        mask = jnp.asarray(self.masks[self.used]).astype(jnp.bool_)
         self.used += 1
         return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
 

@@ -69,7 +69,10 @@ class Settings:
     def lr_at(self, count: Any) -> Any:
         """Return the learning rate of the step that follows ``count`` steps."""
         lr = self["lr"]
-        return lr(count) if callable(lr) else lr
+        if not callable(lr):
+            return lr
+        # with x64 an int32 would still be divided in float32, so that the rate loses its digits
+        return lr(jnp.asarray(count).astype(jnp.result_type(int)))
 
 
 @jax.tree_util.register_dataclass
@@ -128,7 +131,7 @@ def make(family: Family, **settings: Any) -> optax.GradientTransformation:
             name: jax.tree.unflatten(jax.tree.structure(state.slots[name]), list(rows[name]))
             for name in made.slots
         }
-        return structure.unflatten(deltas), replace(state, count=step, slots=new)
+        return jax.tree.unflatten(structure, deltas), replace(state, count=step, slots=new)
 
     return optax.GradientTransformation(init, update)
 

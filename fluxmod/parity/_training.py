@@ -110,6 +110,8 @@ class _Race:
                 after = nnx.merge(graphdef, params, rest, copy=True)
                 rows += self._weight_rows(after, f"after {count} step{'s' if count > 1 else ''}")
         want, got = (np.array(side) for side in zip(*losses, strict=True))
+        if not np.isfinite(want).all():  # NaN beside NaN would prove nothing
+            return [self._row("losses", float("inf"), "torch's training diverged: lower the rate")]
         return [*rows, self._row(f"losses of {STEPS} steps", distance(got, want))]
 
     def _torch_step(self) -> tuple[float, list[np.ndarray]]:

@@ -31,8 +31,8 @@ class OptimizerPair:
 OPTIMIZERS = (
     OptimizerPair(
         "SGD",
-        lambda params: torch.optim.SGD(params, lr=1e-2, momentum=0.9),
-        lambda: optim.SGD(lr=1e-2, momentum=0.9),
+        lambda params: torch.optim.SGD(params, lr=1e-3, momentum=0.9),
+        lambda: optim.SGD(lr=1e-3, momentum=0.9),
     ),
     OptimizerPair(
         "Adam", lambda params: torch.optim.Adam(params, lr=1e-3), lambda: optim.Adam(lr=1e-3)

@@ -31,6 +31,7 @@ __all__ = ["Checkpoints"]
 _FORMAT = 1
 _BYTES = "__bytes__"
 _TRASH = ".deleted-"
+_UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
@@ -84,8 +85,9 @@ class Checkpoints:
             CheckpointError: there is one of this step already, ``extra`` would not come back as
                 it is, or the folder cannot be written.
         """
+        self._sweep()
         save(self._orbax, self.folder, trainer.steps_done, trainer.state(), extra)
-        self._tidy()
+        self._drop_old()
 
     def restore(self, trainer: Trainer, step: int | None = None) -> Any:
         """Put a checkpoint, by default the newest, into the trainer and return its ``extra``.
@@ -102,16 +104,20 @@ class Checkpoints:
         trainer.load_state(arrays, steps_done=step)
         return extra
 
-    def _tidy(self) -> None:
-        """Remove what exceeds ``keep``, and what killed processes left; renamed first, so that no
-        half-removed folder looks like a checkpoint."""
-        if jax.process_index() != 0:
-            return
-        for step in self.steps()[: -self.keep] if self.keep is not None else []:
-            os.rename(self.folder / str(step), self.folder / f"{_TRASH}{step}")
-        for path in self.folder.iterdir():
-            if path.name.startswith(_TRASH) or ".orbax-checkpoint-tmp" in path.name:
-                shutil.rmtree(path, ignore_errors=True)
+    def _drop_old(self) -> None:
+        """Remove what exceeds ``keep``; renamed first, so that nothing half-removed has a step's
+        name."""
+        if jax.process_index() == 0 and self.keep is not None:
+            for step in self.steps()[: -self.keep]:
+                os.rename(self.folder / str(step), self.folder / f"{_TRASH}{step}")
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left; while one writes, no other may."""
+        if jax.process_index() == 0 and self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.name.startswith(_TRASH) or path.name.endswith(_UNFINISHED):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def save(orbax: ocp.Checkpointer, folder: Path, step: int, state: Any, extra: Any) -> None:
@@ -264,4 +270,4 @@ def _damaged(path: Path, what: str) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

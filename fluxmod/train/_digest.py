@@ -29,21 +29,18 @@ def digests(arrays: dict[str, Any]) -> dict[str, int]:
 
         everyones = multihost_utils.process_allgather(local)
         local = np.sum(everyones, axis=0, dtype=np.uint32)
-    return dict(zip(arrays, map(int, local), strict=True))
+    return dict(zip(arrays, local.tolist(), strict=True))
 
 
-def _digest(array: Any) -> np.uint32:
+def _digest(array: Any) -> int:
     """Sum of this process's part."""
     if not isinstance(array, jax.Array):
         return _sum(np.asarray(array), tuple(slice(None) for _ in array.shape), array.shape)
-    total = np.zeros((), np.uint32)
-    for shard in array.addressable_shards:
-        if shard.replica_id == 0:
-            total = total + _sum(np.asarray(shard.data), shard.index, array.shape)
-    return np.uint32(total)
+    parts = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+    return sum(_sum(np.asarray(p.data), p.index, array.shape) for p in parts) % 2**32
 
 
-def _sum(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.uint32:
+def _sum(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> int:
     places = np.zeros((), np.uint32)
     for axis, (size, where) in enumerate(zip(shape, index, strict=True)):
         stride = np.uint32(math.prod(shape[axis + 1 :]) % 2**32)
@@ -53,5 +50,5 @@ def _sum(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> 
     words = np.ascontiguousarray(part).reshape(-1).view(f"u{width}")
     per_item = part.dtype.itemsize // width
     order = places.reshape(-1, 1) * np.uint32(per_item) + np.arange(per_item, dtype=np.uint32)
-    weights = (order * _ODD) | np.uint32(1)
-    return np.sum(words.astype(np.uint32) * weights.reshape(-1), dtype=np.uint32)
+    weights = np.bitwise_or(order * _ODD, 1, dtype=np.uint32)
+    return int(np.sum(words.astype(np.uint32) * weights.reshape(-1), dtype=np.uint32))

@@ -68,7 +68,7 @@ class Trainer:
         leaves = jax.tree.leaves(self._core.initial)
         self._shardings = self._place(leaves)
         self._leaves: Leaves = tuple(map(put, leaves, self._shardings))
-        self._snapshot: tuple[int, Any] | None = None
+        self._snapshot: tuple[Leaves, Any] | None = None
         self._compile()
 
     def _place(self, leaves: list[Any]) -> list[Any]:

@@ -27,13 +27,20 @@ def test_same_files_and_names():
 
 @pytest.mark.parametrize("name", torch_models.__all__)
 def test_same_arguments(name):
-    theirs = dict(inspect.signature(getattr(torch_models, name)).parameters)
-    ours = dict(inspect.signature(getattr(flax_models, name)).parameters)
+    theirs, ours = (arguments(getattr(m, name)) for m in (torch_models, flax_models))
     rngs = ours.pop("rngs", None)
     assert rngs is None or rngs.kind is inspect.Parameter.KEYWORD_ONLY
     assert [(p.name, p.default, p.kind) for p in theirs.values()] == [
         (p.name, p.default, p.kind) for p in ours.values()
     ]
+
+
+def arguments(build):
+    if inspect.isclass(build):
+        parameters = dict(inspect.signature(build.__init__).parameters)
+        del parameters["self"]
+        return parameters
+    return dict(inspect.signature(build).parameters)
 
 
 @pytest.mark.parametrize("row", MODELS, ids=lambda row: row.name)

@@ -1,10 +1,10 @@
 """Kill a process that saves checkpoints, again and again, and look at what it leaves.
 
-    python -m parity_tests.train.killed FOLDER KILLS SEED
+    python -m parity_tests.train.killed FOLDER KILLS SEED [careless]
 
 The parent imports everything, starts no jax backend, and forks. Each child restores the newest
 checkpoint, checks it bit for bit, and saves in a tight loop until it is killed. One line of JSON
-tells what was seen.
+tells what was seen. A careless child writes each checkpoint where it is to be, in place.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import time
 import traceback
 from pathlib import Path
 
-import jax
 import numpy as np
+import orbax.checkpoint as ocp
+from jax._src import xla_bridge
+from orbax.checkpoint._src.path import atomicity
 
 from fluxmod.train import Checkpoints
 
+CARELESS = "careless" in sys.argv
 LONGEST_WAIT = 0.15
 READY = 2**62
 
@@ -56,6 +59,11 @@ def extra_of(step: int) -> dict[str, object]:
 def check(folder: Path, at_least: int) -> tuple[Checkpoints, Numbers]:
     """Restore the newest checkpoint; it must be whole, and no older than the last one reported."""
     checkpoints, numbers = Checkpoints(folder, keep=2), Numbers()
+    if CARELESS:
+        checkpoints._orbax = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(),
+            temporary_path_class=atomicity.CommitFileTemporaryPath,
+        )
     if checkpoints.latest is not None or at_least:
         extra = checkpoints.restore(numbers)
         assert extra == extra_of(numbers.steps_done)
@@ -113,11 +121,11 @@ def main(folder: Path, kills: int, seed: int) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         saved = max([saved, *reported(read)])
-        interrupted += any(not p.name.isdecimal() for p in folder.glob("*"))
+        interrupted += any(folder.glob("*.orbax-checkpoint-tmp"))
     pid, read = fork(folder, saved, forever=False)
     wait_until_ready(read)
     assert os.waitpid(pid, 0)[1] == 0
-    started = jax._src.xla_bridge.backends_are_initialized()
+    started = xla_bridge.backends_are_initialized()
     print(json.dumps({"saved": saved, "interrupted": interrupted, "parent_started_jax": started}))
 
 

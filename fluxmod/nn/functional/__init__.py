@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from ._activation import hardshrink as hardshrink
+from ._activation import hardsigmoid as hardsigmoid
+from ._activation import hardswish as hardswish
+from ._activation import hardtanh as hardtanh
+from ._activation import leaky_relu as leaky_relu
+from ._activation import prelu as prelu
+from ._activation import relu as relu
+from ._activation import relu6 as relu6
+from ._activation import softshrink as softshrink
+from ._activation import threshold as threshold
+from ._activation_smooth import celu as celu
+from ._activation_smooth import elu as elu
+from ._activation_smooth import gelu as gelu
+from ._activation_smooth import glu as glu
+from ._activation_smooth import logsigmoid as logsigmoid
+from ._activation_smooth import mish as mish
+from ._activation_smooth import selu as selu
+from ._activation_smooth import sigmoid as sigmoid
+from ._activation_smooth import silu as silu
+from ._activation_smooth import softplus as softplus
+from ._activation_smooth import softsign as softsign
+from ._activation_smooth import tanh as tanh
+from ._activation_smooth import tanhshrink as tanhshrink
+from ._adaptive_pooling import adaptive_avg_pool1d as adaptive_avg_pool1d
+from ._adaptive_pooling import adaptive_avg_pool2d as adaptive_avg_pool2d
+from ._adaptive_pooling import adaptive_avg_pool3d as adaptive_avg_pool3d
+from ._adaptive_pooling import adaptive_max_pool1d as adaptive_max_pool1d
+from ._adaptive_pooling import adaptive_max_pool2d as adaptive_max_pool2d
+from ._adaptive_pooling import adaptive_max_pool3d as adaptive_max_pool3d
 from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._conv import conv1d as conv1d
 from ._conv import conv2d as conv2d
 from ._conv import conv3d as conv3d
+from ._cross_entropy import cross_entropy as cross_entropy
+from ._cross_entropy import nll_loss as nll_loss
 from ._dropout import dropout as dropout
 from ._dropout import dropout1d as dropout1d
 from ._dropout import dropout2d as dropout2d
@@ -13,27 +44,90 @@ from ._dropout import dropout3d as dropout3d
 from ._embedding import embedding as embedding
 from ._linear import bilinear as bilinear
 from ._linear import linear as linear
+from ._loss import binary_cross_entropy as binary_cross_entropy
+from ._loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+from ._loss import huber_loss as huber_loss
+from ._loss import kl_div as kl_div
+from ._loss import l1_loss as l1_loss
+from ._loss import mse_loss as mse_loss
+from ._loss import smooth_l1_loss as smooth_l1_loss
 from ._multi_head import multi_head_attention_forward as multi_head_attention_forward
 from ._norm import batch_norm as batch_norm
 from ._norm import layer_norm as layer_norm
+from ._pooling import avg_pool1d as avg_pool1d
+from ._pooling import avg_pool2d as avg_pool2d
+from ._pooling import avg_pool3d as avg_pool3d
+from ._pooling import max_pool1d as max_pool1d
+from ._pooling import max_pool2d as max_pool2d
+from ._pooling import max_pool3d as max_pool3d
 from ._shape import flatten as flatten
 from ._shape import unflatten as unflatten
+from ._softmax import log_softmax as log_softmax
+from ._softmax import softmax as softmax
+from ._softmax import softmin as softmin
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "bilinear",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "celu",
     "conv1d",
     "conv2d",
     "conv3d",
+    "cross_entropy",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "elu",
     "embedding",
     "flatten",
+    "gelu",
+    "glu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "layer_norm",
+    "leaky_relu",
     "linear",
+    "log_softmax",
+    "logsigmoid",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "mish",
+    "mse_loss",
     "multi_head_attention_forward",
+    "nll_loss",
+    "prelu",
+    "relu",
+    "relu6",
     "scaled_dot_product_attention",
+    "selu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
     "unflatten",
 ]

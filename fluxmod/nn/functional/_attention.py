@@ -1,4 +1,4 @@
-"""Scaled dot-product attention in torch's layout, exact in every dtype, also for masked-out rows."""
+"""Scaled dot-product attention in torch's layout, with zeros for rows that attend to nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def scaled_dot_product_attention(
         value = jnp.repeat(value, query.shape[-3] // value.shape[-3], axis=-3)
     scores = attention_scores(query, key, scale, precision)
     if is_causal:
-        attn_mask = jnp.tri(*scores.shape[-2:], dtype=jnp.bool_)
+        attn_mask = jnp.tri(scores.shape[-2], scores.shape[-1], dtype=jnp.bool_)
     if attn_mask is not None:
         scores = scores + _broadcast_mask(attn_mask, scores)
     weights = safe_softmax(scores).astype(value.dtype)

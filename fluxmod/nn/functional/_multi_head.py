@@ -82,9 +82,8 @@ def multi_head_attention_forward(
 
     Source: torch.nn.functional.multi_head_attention_forward, PyTorch 2.13 documentation.
     """
-    if use_separate_proj_weight:
-        kernels = (q_proj_kernel, k_proj_kernel, v_proj_kernel)
-    else:
+    kernels: Any = (q_proj_kernel, k_proj_kernel, v_proj_kernel)
+    if not use_separate_proj_weight:
         kernels = (None,) * 3 if in_proj_kernel is None else jnp.split(in_proj_kernel, 3, axis=1)
     batched, statics = query.ndim == 3, (static_k, static_v)
     use_position = is_causal and key_padding_mask is None and not need_weights
@@ -106,10 +105,8 @@ def multi_head_attention_forward(
         out = scaled_dot_product_attention(
             q, k, v, mask, rate, use_position, precision=precision, rngs=rngs
         )
-    out = jnp.swapaxes(out, 1, 2)  # (N, L, H, D)
-    out = linear(
-        out.reshape(*out.shape[:2], -1), out_proj_kernel, out_proj_bias, precision=precision
-    )
+    out = jnp.swapaxes(out, 1, 2).reshape(*inputs[0].shape)  # (N, L, E)
+    out = linear(out, out_proj_kernel, out_proj_bias, precision=precision)
     if weights is not None:
         weights = weights.mean(axis=1) if average_attn_weights else weights
         weights = weights if batched else weights[0]
@@ -129,7 +126,8 @@ def _explicit(
     scores = attention_scores(q, k, None, precision)  # (N, H, L, S)
     scores = scores if mask is None else scores + mask
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    flat = weights.reshape(-1, *weights.shape[2:])  # torch draws the mask as (N * H, L, S)
+    batch, heads, *rest = weights.shape
+    flat = weights.reshape(batch * heads, *rest)  # torch draws the mask in this shape
     weights = dropout(flat, rate, rngs=rngs, same_order=True).reshape(weights.shape)
     return jnp.matmul(weights, v, precision=precision), weights
 
@@ -150,7 +148,7 @@ def _heads(
         inputs, kernels, biases, (None, *rows), (None, *statics), strict=True
     ):
         if static is not None:
-            projected.append(static.reshape(-1, num_heads, *static.shape[1:]))
+            projected.append(static.reshape(x.shape[0], num_heads, *static.shape[1:]))
             continue
         x = linear(x, kernel, b, precision=precision)
         if row is not None:
@@ -175,7 +173,7 @@ def _merged_mask(
         appended = k.shape[2] - mask.shape[-1]
         mask = jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, appended)])
         if kind == "padding":
-            mask = mask.reshape(batch, 1, 1, -1)
+            mask = mask.reshape(batch, 1, 1, k.shape[2])
         elif mask.ndim == 2:
             mask = mask[None, None]
         else:

@@ -32,9 +32,8 @@ def flatten(
 
     Source: torch.flatten, PyTorch 2.13 documentation.
     """
-    if input.ndim == 0:
-        return input.reshape(1)
-    start, end = (_axis(d, input.ndim) for d in (start_dim, end_dim))
+    input = input.reshape(1) if input.ndim == 0 else input
+    start, end = (_axis(d, input.ndim, "flatten") for d in (start_dim, end_dim))
     if start > end:
         raise ValueError(
             f"flatten: start_dim={start_dim} comes after end_dim={end_dim} for an input of shape "
@@ -75,10 +74,11 @@ def unflatten(
 
     Source: torch.unflatten, PyTorch 2.13 documentation.
     """
-    axis, sizes = _axis(dim, input.ndim), tuple(sizes)
+    axis, sizes = _axis(dim, input.ndim, "unflatten"), tuple(sizes)
     known = math.prod(size for size in sizes if size != -1)
     given = input.shape[axis]
-    if sizes.count(-1) > 1 or (given % known if -1 in sizes and known else given != known):
+    fits = known > 0 and given % known == 0 if -1 in sizes else given == known
+    if not fits or not sizes or min(sizes) < -1 or sizes.count(-1) > 1:
         raise ValueError(
             f"unflatten: sizes {sizes} do not multiply up to axis {dim} of shape "
             f"{tuple(input.shape)}."
@@ -89,7 +89,7 @@ def unflatten(
     return jnp.moveaxis(out, 1, -1) if channels_last else out
 
 
-def _axis(dim: int, rank: int) -> int:
+def _axis(dim: int, rank: int, who: str) -> int:
     if not -rank <= dim < rank:
-        raise IndexError(f"flatten: dim={dim} is out of range for an array of rank {rank}.")
+        raise IndexError(f"{who}: dim={dim} is out of range for an array of rank {rank}.")
     return dim % rank

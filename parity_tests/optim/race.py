@@ -1,0 +1,98 @@
+"""The same small network and optimizer in both frameworks, trained side by side in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from fluxmod import convert, nn, optim
+from fluxmod.train import Trainer
+from parity_tests.compare import as_array, same
+
+LIMIT = 1e-9
+"""Of the training level: parameters, buffers and optimizer state after ten steps."""
+
+
+class TorchNet(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = torch.nn.Linear(5, 7)
+        self.norm = torch.nn.BatchNorm1d(7)
+        self.fc2 = torch.nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.tanh(self.norm(self.fc1(x))))
+
+
+class FlaxNet(nn.Module):
+    def __init__(self, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.fc1 = nn.Linear(5, 7, param_dtype=param_dtype, rngs=rngs)
+        self.norm = nn.BatchNorm1d(7, param_dtype=param_dtype)
+        self.fc2 = nn.Linear(7, 3, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jnp.tanh(self.norm(self.fc1(x))))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer by torch's name with torch's arguments."""
+
+    name: str
+    settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.settings.items())])
+
+
+def batches(count: int, seed: int = 0, rows: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, rows, 5))
+
+
+def torch_step(net: torch.nn.Module, optimizer: torch.optim.Optimizer, x: np.ndarray) -> None:
+    optimizer.zero_grad()
+    (net(torch.tensor(x)) ** 2).mean().backward()
+    optimizer.step()
+
+
+def loss(model: Any, x: jax.Array) -> jax.Array:
+    return jnp.mean(model(x) ** 2)
+
+
+def flat_state(state_dict: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Per-parameter state by number and name, as numpy arrays."""
+    return {
+        f"{number}.{name}": as_array(value)
+        for number, entry in state_dict["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def race(case: Case, *, warm: int, steps: int = 10) -> None:
+    """Train torch ``warm`` steps, convert everything, train both; require equal states."""
+    torch.manual_seed(0)
+    theirs = TorchNet().double()
+    optimizer = getattr(torch.optim, case.name)(theirs.parameters(), **case.settings)
+    inputs = batches(warm + steps)
+    for x in inputs[:warm]:
+        torch_step(theirs, optimizer, x)
+    ours = FlaxNet(param_dtype=jnp.float64, rngs=nnx.Rngs(1))
+    convert.to_flax(theirs, ours)
+    tx = getattr(optim, case.name)(**case.settings)
+    state = convert.optimizer_to_flax(optimizer, ours, tx, torch_model=theirs)
+    trainer = Trainer(ours, tx, loss, opt_state=state)
+    for count, x in enumerate(inputs[warm:], 1):
+        torch_step(theirs, optimizer, x)
+        trainer.step(x)
+        if count in (1, steps):
+            same(convert.to_torch(trainer.model), dict(theirs.state_dict()), LIMIT)
+            back = convert.optimizer_to_torch(
+                trainer.opt_state, trainer.model, tx, like=optimizer, torch_model=theirs
+            )
+            same(flat_state(back), flat_state(optimizer.state_dict()), LIMIT)
