@@ -28,6 +28,7 @@ HALF_BLOCK = 0.09  # half of a block's side
 APART = 0.26  # centres of two blocks, at least
 MARGIN = 0.12  # of a block's centre to the table's edge
 NEAR = 0.1  # "at the block": closer than this in x, y, z
+GRIP = 0.5  # the expert's command to close; smaller than a full step, to weigh less in a loss
 LEVEL = 0.35  # "held level": each wrist angle within this
 
 COLOURS = {
@@ -214,7 +215,7 @@ def expert_chunk(position: np.ndarray, angles: np.ndarray, target: np.ndarray) -
         turn = np.clip(-0.7 * angles / TURN, -1, 1)
         position, angles = position + STEP * move, angles + TURN * turn
         near = np.linalg.norm(position - target, axis=1) < NEAR
-        chunk[:, step] = np.column_stack([move, turn, np.where(near, 1, -1)])
+        chunk[:, step] = np.column_stack([move, turn, np.where(near, GRIP, -GRIP)])
     return chunk
 
 

@@ -12,11 +12,11 @@ from ._family import Settings as Settings
 from ._sgd import SGD as SGD
 
 __all__ = [
-    "SGD",
     "Adam",
     "AdamW",
     "Family",
     "OptimizerState",
+    "SGD",
     "Settings",
     "clip_grad_norm",
     "clip_grad_value",

@@ -18,7 +18,7 @@ from fluxmod.nn._random import replay
 from ._run import Run
 from ._trees import is_array, leaves
 
-__all__ = ["cast_model", "outputs_in_place", "run_flax"]
+__all__ = ["FAST_COMPILE", "cast_model", "outputs_in_place", "run_flax"]
 
 
 class _Static:
@@ -177,7 +177,8 @@ def _execute(graphdef: Any, treedef: Any, static: Any, *operands: Any) -> Any:
         hash((graphdef, treedef, static))
     except TypeError:
         return _forward_backward(graphdef, treedef, static, *operands)
-    return _compiled(graphdef, treedef, static, *operands)
+    run = _compiled_fast if jax.config.jax_enable_x64 else _compiled
+    return run(graphdef, treedef, static, *operands)
 
 
 def _forward_backward(
@@ -210,7 +211,13 @@ def _forward_backward(
     return outputs, grads, new_rest
 
 
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
+"""For float64, which proves semantics: compiling takes most of the time, running almost none."""
+
 _compiled = jax.jit(_forward_backward, static_argnums=(0, 1, 2))
+_compiled_fast = jax.jit(
+    _forward_backward, static_argnums=(0, 1, 2), compiler_options=FAST_COMPILE
+)
 
 
 def _fits(outputs: dict[str, jax.Array], name: str, ct: Any) -> bool:

@@ -18,7 +18,7 @@ from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 from fluxmod.nn._random import replay
 
-from ._flax import _to_flax, cast_model
+from ._flax import FAST_COMPILE, _to_flax, cast_model
 from ._inputs import targets_of
 from ._torch import record_masks, to_tensor
 from ._trees import is_array, leaves, map_leaves
@@ -49,15 +49,17 @@ def training_rows(
     if not any(p.is_floating_point() and p.requires_grad for p in torch_module.parameters()):
         return [Row("L4", "train", "parameters", 0.0, 0.0, None, "no parameter to train")]
     rows: list[Row] = []
+    compiled: dict[Any, Any] = {}
     for pair in options.optimizers:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            rows += _Race(torch_module, flax_model, args, kwargs, axes, options, pair).rows()
+            race = _Race(torch_module, flax_model, args, kwargs, axes, options, pair)
+            rows += race.rows(compiled)
     return rows
 
 
 class _Race:
-    """One optimizer: the torch side steps eagerly, the Flax side by one jitted function."""
+    """One optimizer: the torch side steps eagerly, the Flax side by jitted functions."""
 
     def __init__(
         self,
@@ -80,18 +82,18 @@ class _Race:
         self.targets = targets_of(self.theirs, self.args, self.kwargs, options)
         self.flax_model = flax_model
 
-    def rows(self) -> list[Row]:
-        """Run both sides and compare."""
+    def rows(self, compiled: dict[Any, Any]) -> list[Row]:
+        """Run both sides and compare; the gradient is compiled once for all optimizers."""
         for _ in range(WARM_STEPS):
             self._torch_step()
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             try:
-                return self._rows()
+                return self._rows(compiled)
             except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 note = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 return [self._row("the step", float("inf"), note)]
 
-    def _rows(self) -> list[Row]:
+    def _rows(self, compiled: dict[Any, Any]) -> list[Row]:
         ours, _ = cast_model(self.flax_model, np.float64)
         ours.train()
         convert.to_flax(self.theirs, ours)
@@ -99,12 +101,17 @@ class _Race:
         state = convert.optimizer_to_flax(self.optimizer, ours, tx, torch_model=self.theirs)
         rows = [self._state_row(state, ours, tx)]
         graphdef, params, rest = nnx.split(ours, nn.is_trainable, ...)
-        step = jax.jit(self._flax_step(graphdef, tx))
+        gradient = compiled.get(graphdef)
+        if gradient is None:
+            gradient = jax.jit(self._flax_gradient(graphdef), compiler_options=FAST_COMPILE)
+            compiled[graphdef] = gradient
+        update = jax.jit(_flax_update(tx), compiler_options=FAST_COMPILE)
         inputs = self._flax_inputs()
         losses: list[tuple[float, float]] = []
         for count in range(1, STEPS + 1):
             theirs, masks = self._torch_step()
-            params, rest, state, loss = step(params, rest, state, inputs, tuple(masks))
+            (loss, rest), grads = gradient(params, rest, inputs, tuple(masks))
+            params, state = update(grads, state, params)
             losses.append((theirs, float(loss)))
             if count in (1, STEPS):
                 after = nnx.merge(graphdef, params, rest, copy=True)
@@ -128,7 +135,7 @@ class _Race:
         self.optimizer.step()
         return loss.item(), list(masks)
 
-    def _flax_step(self, graphdef: Any, tx: optax.GradientTransformation) -> Any:
+    def _flax_gradient(self, graphdef: Any) -> Any:
         def loss_of(params: Any, rest: Any, inputs: Any, masks: Any) -> Any:
             model = nnx.merge(graphdef, params, rest, copy=True)
             args, kwargs, targets = inputs
@@ -138,13 +145,7 @@ class _Race:
             _, _, new_rest = nnx.split(model, nn.is_trainable, ...)
             return jnp.stack(terms).sum(), new_rest
 
-        def step(params: Any, rest: Any, state: Any, inputs: Any, masks: Any) -> Any:
-            value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, rest), grads = value_and_grad(params, rest, inputs, masks)
-            updates, state = tx.update(grads, state, params)
-            return optax.apply_updates(params, updates), rest, state, loss
-
-        return step
+        return jax.value_and_grad(loss_of, has_aux=True)
 
     def _plain(self) -> dict[str, Any]:
         """Keyword arguments that are not arrays: they are no operands of the compiled step."""
@@ -195,6 +196,14 @@ class _Race:
         limit = CRITERIA["L4"].limit
         text = f"{self.pair.name}: {what}"
         return Row("L4", "train", text, error, limit, error <= limit, note)
+
+
+def _flax_update(tx: optax.GradientTransformation) -> Any:
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return update
 
 
 def _as_plain(state: Mapping[Any, Any]) -> dict[str, Any]:

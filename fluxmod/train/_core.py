@@ -120,7 +120,10 @@ class Core:
             if (old.dtype, old.shape) != (new.dtype, new.shape)
         ]
         if changed:
-            raise TypeError(f"Trainer: the step changed dtypes or shapes: {', '.join(changed)}.")
+            raise TypeError(
+                f"Trainer: the step changed dtypes or shapes: {', '.join(changed)}. If float64 "
+                "became float32, call it inside jax.enable_x64(True)."
+            )
         return tuple(leaves)
 
 

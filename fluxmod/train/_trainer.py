@@ -27,6 +27,9 @@ class Trainer:
     trains in the mode it has now, so a frozen part in ``eval()`` stays as it is; parameters frozen
     by ``fluxmod.freeze`` get neither gradient nor optimizer state.
 
+    A trained parameter that takes no part in the loss has a gradient of zero here and none in
+    torch, which leaves it alone; weight decay and momentum still move it here. Freeze it.
+
     Args:
         model: any ``nnx.Module``.
         tx: any optax transformation of ``nnx.state(model, nn.is_trainable)``; gradient clipping
@@ -125,7 +128,8 @@ class Trainer:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Return the loss and its metrics over batches, all modules in evaluation mode.
 
-        Averages are weighted by the length of a batch's first axis. Nothing is updated.
+        Averages are weighted by the length of a batch's first axis. Nothing is updated. With a
+        mesh every batch has to divide by its devices, the last one too.
         """
         seen = Averages()
         for batch in batches:

@@ -284,7 +284,7 @@ def classes_as_before():
 def test_tabulate_lists_every_layer(net, image):
     net.eval()
     table = nnx.tabulate(net, image, console_kwargs={"width": 200, "force_terminal": False})
-    for row in ("stem", "Conv2d", "blocks/11/0", "norm", "Linear", "float32[2,3,4,4]"):
+    for row in ("stem", "Conv2d", "blocks/11/0", "norm", "Linear", "float32[2,4,3,4]"):
         assert row in table
     assert "Total Parameters" in table
 

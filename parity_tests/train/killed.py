@@ -27,7 +27,6 @@ from orbax.checkpoint._src.path import atomicity
 from fluxmod.train import Checkpoints
 
 CARELESS = "careless" in sys.argv
-LONGEST_WAIT = 0.15
 READY = 2**62
 
 
@@ -97,33 +96,56 @@ def fork(folder: Path, at_least: int, *, forever: bool) -> tuple[int, int]:
         os._exit(1)
 
 
-def wait_until_ready(read: int) -> None:
-    if not select.select([read], [], [], 60)[0] or os.read(read, 8) != READY.to_bytes(8, "big"):
-        raise SystemExit("a child could not restore what the one before it left")
+class Reports:
+    """What a child writes to its pipe: that it is ready, then each step that is saved."""
+
+    def __init__(self, read: int) -> None:
+        self.read, self.saved = read, 0
+
+    def wait(self) -> None:
+        """Wait for the next report; a child that has none failed."""
+        if not select.select([self.read], [], [], 60)[0] or not self._take(8):
+            raise SystemExit("a child could not restore what the one before it left")
+
+    def rest(self) -> None:
+        """Take what came until the child was killed."""
+        while self._take(4096):
+            pass
+        os.close(self.read)
+
+    def _take(self, size: int) -> bool:
+        data = os.read(self.read, size)
+        steps = [int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data), 8)]
+        self.saved = max([self.saved, *(step for step in steps if step != READY)])
+        return bool(data)
 
 
-def reported(read: int) -> list[int]:
-    """Return the steps that were saved completely, as reported until the pipe was closed."""
-    data = b""
-    while block := os.read(read, 4096):
-        data += block
-    os.close(read)
-    return [int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data), 8)]
+def wait_for_a_random_moment(reports: Reports, typical: float) -> float:
+    """Let the child save up to two times and some part of the next; return how long one took."""
+    reports.wait()
+    started, saves = time.monotonic(), random.randrange(3)
+    for _ in range(saves):
+        reports.wait()
+    if saves:
+        typical = (time.monotonic() - started) / saves
+    time.sleep(random.uniform(0, 1.2 * typical))
+    return typical
 
 
 def main(folder: Path, kills: int, seed: int) -> None:
     random.seed(seed)
-    saved = interrupted = 0
+    saved, interrupted, typical = 0, 0, 0.05
     for _ in range(kills):
         pid, read = fork(folder, saved, forever=True)
-        wait_until_ready(read)
-        time.sleep(random.uniform(0, LONGEST_WAIT))
+        reports = Reports(read)
+        typical = wait_for_a_random_moment(reports, typical)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        saved = max([saved, *reported(read)])
+        reports.rest()
+        saved = max(saved, reports.saved)
         interrupted += any(folder.glob("*.orbax-checkpoint-tmp"))
     pid, read = fork(folder, saved, forever=False)
-    wait_until_ready(read)
+    Reports(read).wait()
     assert os.waitpid(pid, 0)[1] == 0
     started = xla_bridge.backends_are_initialized()
     print(json.dumps({"saved": saved, "interrupted": interrupted, "parent_started_jax": started}))

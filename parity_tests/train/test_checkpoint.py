@@ -279,7 +279,7 @@ def test_fifty_kills_leave_the_last_checkpoint_readable(tmp_path):
     seen = json.loads(done.stdout)
     assert not seen["parent_started_jax"]
     assert seen["interrupted"] >= 10  # so many kills came in the middle of a save
-    assert seen["saved"] >= 10
+    assert seen["saved"] >= 20
 
 
 def test_the_kill_test_can_fail(tmp_path):

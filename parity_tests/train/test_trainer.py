@@ -309,6 +309,20 @@ def test_a_step_that_changes_the_model_is_refused():
             fit.step(batches(1)[0])
 
 
+def test_float64_outside_x64_is_refused_and_changes_nothing():
+    batch = batches(1, dtype=np.float64)[0]
+    with jax.enable_x64(True):
+        fit = trainer(net64(), smooth())
+        before = values(fit)
+    with (
+        pytest.warns((UserWarning, FutureWarning)),
+        pytest.raises(TypeError, match=r"to float32.*inside jax.enable_x64\(True\)"),
+    ):
+        fit.step(batch)
+    with jax.enable_x64(True):
+        bitwise(values(fit), before)
+
+
 def test_chunks_of_different_lengths_are_refused():
     fit, chunk = trainer(), stacked(batches(3))
     for bad in ({**chunk, "y": chunk["y"][:2]}, {"x": np.float32(1)}, {"x": np.zeros((0, 2))}):
