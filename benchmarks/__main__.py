@@ -139,9 +139,11 @@ def markdown(rows: list[dict[str, Any]], facts: dict[str, str]) -> str:
     parts = [
         "# Speed of the note models",
         "",
-        "Written by `python -m benchmarks --markdown docs/benchmarks.md`. Milliseconds per call, "
-        "medians; in brackets how many times faster than torch eager in the same run. Training is "
-        "forward, loss, backward and Adam. All variants of a row are timed in turns.",
+        (
+            "Written by `python -m benchmarks --markdown docs/benchmarks.md`. Milliseconds per "
+            "call, medians; in brackets how many times faster than torch eager in the same run. "
+            "Training is forward, loss, backward and Adam. All variants of a row take turns."
+        ),
         "",
         ", ".join(f"{k} {v}" for k, v in facts.items()) + ".",
         "",

@@ -41,7 +41,19 @@ COLOURS = {
 }
 TABLE = 0.15  # grey level
 TEMPLATES = ("reach the {} block", "go to the {} block", "touch the {} one", "move to the {} cube")
-VOCABULARY = ("<pad>", "<mask>", "reach", "go", "to", "the", "touch", "move", "block", "one", "cube")
+VOCABULARY = (
+    "<pad>",
+    "<mask>",
+    "reach",
+    "go",
+    "to",
+    "the",
+    "touch",
+    "move",
+    "block",
+    "one",
+    "cube",
+)
 VOCABULARY += tuple(COLOURS)
 TOKENS = 5  # the longest instruction
 

@@ -1,6 +1,6 @@
 """The whole journey on real images: torch, certificate, Flax, and back to torch.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ def to_torch(session: FlaxSession, seed: int) -> TorchSession:
     trainer = session.trainer
     convert.into_torch(trainer.model, theirs.model)
     state = convert.optimizer_to_torch(
-        trainer.opt_state, trainer.model, trainer.tx, like=theirs.optimizer, torch_model=theirs.model
+        trainer.opt_state,
+        trainer.model,
+        trainer.tx,
+        like=theirs.optimizer,
+        torch_model=theirs.model,
     )
     convert.load_optimizer_state_dict(theirs.optimizer, state)
     return theirs

@@ -1,6 +1,6 @@
 """The exercises 1-6 of the notes, in both frameworks side by side.
 
-    python examples/module_tour.py
+python examples/module_tour.py
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ def torch_tour(epochs: int, checkpoint: str | None) -> dict[str, Any]:
     if checkpoint:
         torch.save(trained.state_dict(), checkpoint)
     return answers(
-        shape, count, frozen, list(model.state_dict()), list(sequential.state_dict()), zeros, nested, losses
+        shape,
+        count,
+        frozen,
+        list(model.state_dict()),
+        list(sequential.state_dict()),
+        zeros,
+        nested,
+        losses,
     )
 
 

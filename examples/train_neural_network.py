@@ -1,6 +1,6 @@
 """Train the notes' NeuralNetwork, in torch or in Flax, on the same batches in the same order.
 
-    python examples/train_neural_network.py --backend flax --epochs 10
+python examples/train_neural_network.py --backend flax --epochs 10
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train the notes' SimpleCNN, in torch or in Flax, on the same batches in the same order.
 
-    python examples/train_simple_cnn.py --backend flax --epochs 5
-    python examples/train_simple_cnn.py --backend torch --data fashion-mnist --download
+python examples/train_simple_cnn.py --backend flax --epochs 5
+python examples/train_simple_cnn.py --backend torch --data fashion-mnist --download
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     FluxmodError
     +- ConvertError (ValueError)
     |  +- UnmatchedKeysError       keys missing or unexpected
-    |  +- LayoutError              a shape that does not fit its leaf, or an array with its axes in another order
+    |  +- LayoutError              a shape that does not fit, or axes in another order
     |  +- DtypeError (TypeError)   a dtype that would be lost or changed
     |  +- FileFormatError          a weight file that is damaged, unsafe or of an unknown kind
     +- ParityError (AssertionError)

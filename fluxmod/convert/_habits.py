@@ -134,6 +134,7 @@ def unfreeze(model: Any, *paths: str) -> list[str]:
 
 
 def _set_requires_grad(model: Any, paths: tuple[str, ...], *, value: bool) -> list[str]:
+    named: list[tuple[tuple[str, ...], Any]]
     if _is_torch(model):
         named = [((name,), p) for name, p in model.named_parameters(remove_duplicate=False)]
     else:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from flax import nnx
 
 from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod._paths import matches, nearest
+from fluxmod.nn._check import x64_enabled
 
 from ._slots import Slot, slots
 from ._source import Source, Weight, read
@@ -59,11 +59,11 @@ class Plan:
 
     def text(self) -> str:
         """Describe the plan: counts, then everything that does not fit."""
-        lines = [
-            f"{self.origin} -> {self.target}: {len(self.matched)} matched, {len(self.tied)} tied, "
-            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
-            f"{len(self.problems)} not fitting."
-        ]
+        counts = (
+            f"{len(self.matched)} matched, {len(self.tied)} tied, {len(self.missing)} missing, "
+            f"{len(self.unexpected)} unexpected, {len(self.problems)} not fitting."
+        )
+        lines = [f"{self.origin} -> {self.target}: {counts}"]
         for key in self.missing:
             lines.append(f"  missing     {key}{_suggest(key, self.unexpected)}")
         for key in self.unexpected:
@@ -148,7 +148,7 @@ def _dtype_problem(slot: Slot, weight: Weight, cast: bool) -> str | None:
         return None
     if cast:
         return None
-    if weight.dtype == "float64" and not jax.config.jax_enable_x64:
+    if weight.dtype == "float64" and not x64_enabled():
         return (
             f"got float64, which JAX without x64 cannot hold (the model has {slot.stored_dtype}). "
             "Build and load the model inside jax.enable_x64(True)."

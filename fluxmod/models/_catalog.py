@@ -128,9 +128,7 @@ _VLA_SIZES = {"image_size": 20, "patch_size": 5, "vocab_size": 19, "max_tokens":
 CATALOG: tuple[Entry, ...] = (
     Entry("Model", "000, 004", "Model", inputs=(Input(("N", 1, 13, 11)),)),
     Entry("MLP", "000", "MLP", (7,), inputs=(Input(("N", 7)),)),
-    Entry(
-        "SimpleCNN", "001", "SimpleCNN", inputs=(_IMAGE,), loss="CrossEntropyLoss", classes=10
-    ),
+    Entry("SimpleCNN", "001", "SimpleCNN", inputs=(_IMAGE,), loss="CrossEntropyLoss", classes=10),
     Entry(
         "NeuralNetwork",
         "002",
@@ -173,9 +171,7 @@ CATALOG: tuple[Entry, ...] = (
         inputs=(Input(("N", 3, 20, 20)), Input(("N", 7), high=19)),
     ),
     Entry("exercise1_TwoLayerMLP", "003", "TwoLayerMLP", (6, 8, 3), inputs=(Input(("N", 6)),)),
-    Entry(
-        "exercise4_sequential", "003", "sequential_mlp", (6, 8, 3), inputs=(Input(("N", 6)),)
-    ),
+    Entry("exercise4_sequential", "003", "sequential_mlp", (6, 8, 3), inputs=(Input(("N", 6)),)),
     Entry("exercise5_DropoutNet", "003", "DropoutNet", (6,), inputs=(Input(("N", 6)),)),
     Entry("exercise6_TwoParts", "003", "TwoParts", (6, 8, 3), inputs=(Input(("N", 6)),)),
     Entry("Liner", "004", "Liner", (6, 4), inputs=(Input(("N", 6)),)),

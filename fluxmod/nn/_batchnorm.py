@@ -44,12 +44,12 @@ class _BatchNorm(Module):
         self.dtype = dtype
         self.param_dtype = param_dtype
         ones, zeros = jnp.ones((num_features,), param_dtype), jnp.zeros(num_features, param_dtype)
-        self.scale = nnx.Param(ones) if affine else nnx.data(None)
-        self.bias = nnx.Param(zeros) if affine and bias else nnx.data(None)
+        self.scale: Any = nnx.Param(ones) if affine else nnx.data(None)
+        self.bias: Any = nnx.Param(zeros) if affine and bias else nnx.data(None)
         tracked = track_running_stats
-        self.mean = nnx.BatchStat(zeros) if tracked else nnx.data(None)
-        self.var = nnx.BatchStat(ones) if tracked else nnx.data(None)
-        self.num_batches_tracked = (
+        self.mean: Any = nnx.BatchStat(zeros) if tracked else nnx.data(None)
+        self.var: Any = nnx.BatchStat(ones) if tracked else nnx.data(None)
+        self.num_batches_tracked: Any = (
             nnx.BatchStat(jnp.zeros((), jnp.int32), torch_dtype="int64")
             if tracked
             else nnx.data(None)
@@ -84,13 +84,15 @@ class _BatchNorm(Module):
             eps=self.eps,
         )
         if self.training and self.mean is not None:
-            self._update(mean, var)
+            self._update(mean, var, empty=input.size == 0)
         return out
 
-    def _update(self, mean: jax.Array, var: jax.Array) -> None:
+    def _update(self, mean: jax.Array, var: jax.Array, *, empty: bool) -> None:
         """Move the running statistics; ``momentum=None`` keeps the average of all batches."""
         count = self.num_batches_tracked[...] + 1
         self.num_batches_tracked[...] = count
+        if empty:
+            return  # torch counts an empty batch, and it has no statistics
         for stat, new in ((self.mean, mean), (self.var, var)):
             old = stat[...]
             weight = 1.0 / count.astype(old.dtype) if self.momentum is None else self.momentum

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluxmod._errors import LayoutError
 
-__all__ = ["check_channels_last", "check_floating", "tuple_of"]
+__all__ = ["check_channels_last", "check_floating", "tuple_of", "x64_enabled"]
+
+
+def x64_enabled() -> bool:
+    """Whether JAX holds 64-bit types here; ``jax.enable_x64(True)`` is a context.
+
+    >>> x64_enabled()
+    False
+    """
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def tuple_of(value: int | Sequence[int], length: int, who: str) -> tuple[int, ...]:

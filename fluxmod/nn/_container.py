@@ -105,7 +105,8 @@ class Listed(Children):
         return items[self._position(index)][1]
 
     def _sliced(self, items: list[tuple[str, Any]]) -> Any:
-        return type(self)([child for _, child in items])
+        build: Any = type(self)
+        return build([child for _, child in items])
 
     def __setitem__(self, index: int, module: Any) -> None:
         name = self._items()[self._position(index)][0]
@@ -199,7 +200,7 @@ class Sequential(Listed):
             raise ValueError(f"Sequential: can only add a Sequential, got {type(other).__name__}.")
         return Sequential(*self, *other)
 
-    def __iadd__(self, other: Sequential) -> Any:
+    def __iadd__(self, other: Iterable[Any]) -> Any:
         if not isinstance(other, Sequential):
             raise ValueError(f"Sequential: can only add a Sequential, got {type(other).__name__}.")
         return self.extend(other)

@@ -86,24 +86,27 @@ class _ConvNd(Module, nnx.Conv):
         channel = Channel(-self._spatial - 1)
         return Axes(inputs=(channel,), output=channel)
 
-    def __call__(self, input: jax.Array) -> jax.Array:
+    def __call__(self, input: jax.Array) -> jax.Array:  # type: ignore[override]  # torch's name
         check_floating(input, type(self).__name__)
         bias = None if self.bias is None else self.bias[...]
         input, kernel, bias = dtypes.promote_dtype(
             (input, self.kernel[...], bias), dtype=self.dtype
         )
         padding: Any = self.torch_padding
+        pads: Any = self.padding
         if self.padding_mode != "zeros":
-            input = pad_spatial(input, self.padding, self.padding_mode, type(self).__name__)
+            input = pad_spatial(input, pads, self.padding_mode, type(self).__name__)
             padding = 0
+        strides: Any = self.strides
+        dilation: Any = self.kernel_dilation
         conv = (F.conv1d, F.conv2d, F.conv3d)[self._spatial - 1]
         return conv(
             input,
             kernel,
             bias,
-            self.strides,
+            strides,
             padding,
-            self.kernel_dilation,
+            dilation,
             self.feature_group_count,
             precision=self.precision,
         )

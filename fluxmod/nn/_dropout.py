@@ -17,7 +17,7 @@ from ._random import RandomSource
 __all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 
 
-class _Dropout(Module, nnx.Dropout):
+class _Dropout(Module, nnx.Dropout):  # type: ignore[misc]  # never None here
     """Shared by the dropout layers; ``_function`` is the function of the same name."""
 
     _function: Callable[..., jax.Array]
@@ -27,7 +27,8 @@ class _Dropout(Module, nnx.Dropout):
             raise ValueError(
                 f"{type(self).__name__}: probability has to be between 0 and 1, got {p}."
             )
-        super().__init__(p, rngs=rngs)
+        stream: Any = rngs
+        super().__init__(p, rngs=stream)
         self.inplace = inplace
 
     @property

@@ -78,7 +78,7 @@ class Embedding(Module, nnx.Embed):
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
 
-    def __call__(self, input: jax.Array) -> jax.Array:
+    def __call__(self, input: jax.Array) -> jax.Array:  # type: ignore[override]  # torch's name
         table = self.embedding[...]
         if self.max_norm is not None:
             scaled = self._renormalised(jax.lax.stop_gradient(table), input)

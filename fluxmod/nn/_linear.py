@@ -63,7 +63,7 @@ class Linear(Module, nnx.Linear):
             rngs=rngs,
         )
 
-    def __call__(self, input: jax.Array) -> jax.Array:
+    def __call__(self, input: jax.Array) -> jax.Array:  # type: ignore[override]  # torch's name
         check_floating(input, "Linear")
         bias = None if self.bias is None else self.bias[...]
         input, kernel, bias = dtypes.promote_dtype(

@@ -70,7 +70,7 @@ class Module(nnx.Module):
             # nnx.capture(method_outputs=...) records only methods that a class defines itself
             inherited = (vars(base).get("__call__") for base in cls.__mro__[1:])
             if (call := next(filter(None, inherited), None)) is not None:
-                cls.__call__ = call
+                cls.__call__ = call  # type: ignore[method-assign]
 
     @property
     def training(self) -> bool:

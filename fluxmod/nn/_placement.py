@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ._check import x64_enabled
 from ._module import named_modules
 
 __all__ = ["to"]
@@ -54,7 +55,7 @@ def to(module: M, device: Any = None, dtype: Any = None) -> M:
 def _check(dtype: Any) -> None:
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"to: dtype must be floating, got {dtype!r}.")
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+    if jnp.dtype(dtype) == jnp.float64 and not x64_enabled():
         raise TypeError("to: float64 needs x64; call it inside jax.enable_x64(True).")
 
 

@@ -261,7 +261,7 @@ class AvgPool3d(_AvgPool):
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
-    """Mean over a given number of windows of (N, L, C); the twin of ``torch.nn.AdaptiveAvgPool1d``.
+    """Mean over so many windows of (N, L, C); ``torch.nn.AdaptiveAvgPool1d``.
 
     >>> AdaptiveAvgPool1d(4)(jnp.ones((2, 6, 3))).shape
     (2, 4, 3)
@@ -274,7 +274,7 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
-    """Mean over a given number of windows of (N, H, W, C); the twin of ``torch.nn.AdaptiveAvgPool2d``.
+    """Mean over so many windows of (N, H, W, C); ``torch.nn.AdaptiveAvgPool2d``.
 
     >>> AdaptiveAvgPool2d(4)(jnp.ones((2, 6, 6, 3))).shape
     (2, 4, 4, 3)
@@ -287,7 +287,7 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    """Mean over a given number of windows of (N, D, H, W, C); the twin of ``torch.nn.AdaptiveAvgPool3d``.
+    """Mean over so many windows of (N, D, H, W, C); ``torch.nn.AdaptiveAvgPool3d``.
 
     >>> AdaptiveAvgPool3d(4)(jnp.ones((2, 6, 6, 6, 3))).shape
     (2, 4, 4, 4, 3)
@@ -300,7 +300,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
-    """Largest value in a given number of windows of (N, L, C); the twin of ``torch.nn.AdaptiveMaxPool1d``.
+    """Largest value in so many windows of (N, L, C); ``torch.nn.AdaptiveMaxPool1d``.
 
     >>> AdaptiveMaxPool1d(4)(jnp.ones((2, 6, 3))).shape
     (2, 4, 3)
@@ -313,7 +313,7 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    """Largest value in a given number of windows of (N, H, W, C); the twin of ``torch.nn.AdaptiveMaxPool2d``.
+    """Largest value in so many windows of (N, H, W, C); ``torch.nn.AdaptiveMaxPool2d``.
 
     >>> AdaptiveMaxPool2d(4)(jnp.ones((2, 6, 6, 3))).shape
     (2, 4, 4, 3)
@@ -326,7 +326,7 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """Largest value in a given number of windows of (N, D, H, W, C); the twin of ``torch.nn.AdaptiveMaxPool3d``.
+    """Largest value in so many windows of (N, D, H, W, C); ``torch.nn.AdaptiveMaxPool3d``.
 
     >>> AdaptiveMaxPool3d(4)(jnp.ones((2, 6, 6, 6, 3))).shape
     (2, 4, 4, 4, 3)

@@ -91,9 +91,8 @@ def keep_mask(
             "Dropout: training mode needs random numbers and the layer was built without any. "
             "Pass rngs=nnx.Rngs(...) to its constructor or its call, or switch to eval()."
         )
-    if isinstance(rngs, nnx.Rngs):
-        rngs = rngs.dropout
-    key = rngs() if isinstance(rngs, nnx.RngStream) else rngs
+    source: Any = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
+    key = source() if isinstance(source, nnx.RngStream) else source
     return jax.random.bernoulli(key, keep, shape)
 
 

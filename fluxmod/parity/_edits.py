@@ -6,7 +6,7 @@ import ast
 import copy
 from collections.abc import Iterator
 
-__all__ = ["edits"]
+__all__ = ["definition_of", "edits"]
 
 _RENAMED = {
     "rsqrt": "sqrt",
@@ -47,7 +47,8 @@ def edits(tree: ast.Module) -> Iterator[tuple[ast.Module, str, int]]:
             replacement = list(_variants(target))[variant]
             what = f"{ast.unparse(target)}  ->  {ast.unparse(replacement)}"
             line = getattr(target, "lineno", 1)
-            yield _Replace(target, replacement).visit(twin), " ".join(what.split("\n")), line
+            _Replace(target, replacement).visit(twin)
+            yield twin, " ".join(what.split("\n")), line
 
 
 class _Replace(ast.NodeTransformer):
@@ -63,11 +64,15 @@ class _Replace(ast.NodeTransformer):
         return node
 
 
-def _computing_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def definition_of(tree: ast.Module) -> ast.FunctionDef:
+    """Return the function that a parsed source defines."""
+    (definition,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return definition
+
+
+def _computing_nodes(tree: ast.Module) -> Iterator[ast.AST]:
     """Expressions of a function body in order, without guards, subscripts, defaults and text."""
-    definition = tree.body[0] if isinstance(tree, ast.Module) else tree
-    assert isinstance(definition, ast.FunctionDef)
-    for statement in definition.body:
+    for statement in definition_of(tree).body:
         yield from _walk(statement)
 
 
@@ -95,9 +100,10 @@ def _variants(node: ast.AST) -> Iterator[ast.expr]:
             yield ast.BinOp(node.left, ast.Div(), node.right)
         elif isinstance(node.op, ast.Div):
             yield ast.BinOp(node.left, ast.Mult(), node.right)
-    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        moved = node.value + 1 if isinstance(node.value, int) else node.value * 1.25
-        yield ast.Constant(moved if moved else 0.125)
+    elif isinstance(node, ast.Constant) and type(node.value) is int:
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, float):
+        yield ast.Constant(node.value * 1.25 or 0.125)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         renamed = _RENAMED.get(node.func.attr)
         if renamed and isinstance(node.func.value, ast.Name):

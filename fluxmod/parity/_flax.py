@@ -13,6 +13,7 @@ from flax import nnx
 
 from fluxmod.convert import Slot, slots
 from fluxmod.nn import Axes, named_modules
+from fluxmod.nn._check import x64_enabled
 from fluxmod.nn._random import replay
 
 from ._run import Run
@@ -133,7 +134,9 @@ def _run(
     cotangent: dict[str, np.ndarray],
 ) -> Run:
     names, flat, treedef = _flatten_call(args, kwargs)
-    arrays = [(n, _to_flax(n, a, axes, dtype)) for n, a in zip(names, flat, strict=True) if is_array(a)]
+    arrays = [
+        (n, _to_flax(n, a, axes, dtype)) for n, a in zip(names, flat, strict=True) if is_array(a)
+    ]
     floats = {n: a for n, a in arrays if jnp.issubdtype(a.dtype, jnp.floating)}
     others = {n: a for n, a in arrays if n not in floats}
     static = tuple((n, _ARRAY if is_array(a) else a) for n, a in zip(names, flat, strict=True))
@@ -142,7 +145,8 @@ def _run(
         for i, (name, ct) in enumerate(cotangent.items())
     )
     places = list(slots(twin))
-    graphdef, params, rest = nnx.split(twin, _is_float_param, ...)
+    parts: Any = nnx.split(twin, _is_float_param, ...)
+    graphdef, params, rest = parts
     outputs, (param_grads, input_grads), new_rest = _execute(
         graphdef, treedef, static, params, floats, rest, others, tuple(masks), dict(moved)
     )
@@ -177,7 +181,7 @@ def _execute(graphdef: Any, treedef: Any, static: Any, *operands: Any) -> Any:
         hash((graphdef, treedef, static))
     except TypeError:
         return _forward_backward(graphdef, treedef, static, *operands)
-    run = _compiled_fast if jax.config.jax_enable_x64 else _compiled
+    run = _compiled_fast if x64_enabled() else _compiled
     return run(graphdef, treedef, static, *operands)
 
 
@@ -199,7 +203,8 @@ def _forward_backward(
         model = nnx.merge(graphdef, params, rest, copy=True)
         with replay(masks):
             outputs = dict(leaves(model(*args, **kwargs)))
-        _, _, new_rest = nnx.split(model, _is_float_param, ...)
+        parts: Any = nnx.split(model, _is_float_param, ...)
+        new_rest = parts[2]
         value = sum(
             (jnp.vdot(ct, outputs[n]) for n, ct in cotangent.items() if _fits(outputs, n, ct)),
             start=jnp.zeros(()),
@@ -215,9 +220,7 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}
 """For float64, which proves semantics: compiling takes most of the time, running almost none."""
 
 _compiled = jax.jit(_forward_backward, static_argnums=(0, 1, 2))
-_compiled_fast = jax.jit(
-    _forward_backward, static_argnums=(0, 1, 2), compiler_options=FAST_COMPILE
-)
+_compiled_fast = jax.jit(_forward_backward, static_argnums=(0, 1, 2), compiler_options=FAST_COMPILE)
 
 
 def _fits(outputs: dict[str, jax.Array], name: str, ct: Any) -> bool:
@@ -267,4 +270,3 @@ def _input_entry(axes: Axes, name: str) -> Any:
 
 def _output_entry(axes: Axes, index: int) -> Any:
     return axes.of_output(index)
-

@@ -47,9 +47,7 @@ def structure_rows(torch_module: torch.nn.Module, flax_model: nnx.Module) -> lis
     held = convert.to_torch(flax_model)
     unequal = [k for k, v in theirs.items() if not _same_bits(v, held.get(k))]
     note = f"load the weights first; differ: {', '.join(unequal[:8])}" if unequal else ""
-    rows.append(
-        Row("L0", "given weights", "weights held", len(unequal), 0.0, not unequal, note)
-    )
+    rows.append(Row("L0", "given weights", "weights held", len(unequal), 0.0, not unequal, note))
     return rows
 
 
@@ -58,7 +56,9 @@ def _one_line(plan: convert.Plan) -> str:
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
-    return b is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return (
+        b is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    )
 
 
 def given_rows(
@@ -244,5 +244,5 @@ def _failed(level: str, where: str, message: str) -> Row:
 
 
 def _batch(args: Any, kwargs: Any) -> int | str:
-    first = next(iter([*args, *kwargs.values()]), None)
+    first: Any = next(iter([*args, *kwargs.values()]), None)
     return first.shape[0] if getattr(first, "ndim", 0) else "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ __all__ = ["randomness_rows", "sampler_rows"]
 UNITS = 2**15
 """Independent decisions per sampler test: rates are then known to 0.015 at the bound used."""
 
-_SHAPES = {
+_SHAPES: dict[type, tuple[int, ...]] = {
     nn.Dropout1d: (UNITS // 8, 3, 8),
     nn.Dropout2d: (UNITS // 8, 2, 3, 8),
     nn.Dropout3d: (UNITS // 8, 2, 2, 2, 8),
@@ -64,7 +65,7 @@ def sampler_rows(flax_model: nnx.Module) -> list[Row]:
 
 
 def _sampler(kind: type, rate: float, path: str) -> list[Row]:
-    layer = kind(rate, rngs=nnx.Rngs(dropout=0))
+    layer: Any = kind(rate, rngs=nnx.Rngs(dropout=0))
     ones = jnp.ones(_SHAPES.get(kind, (UNITS,)))
     draw = jax.device_get([layer(ones), layer(ones)])
     layer.eval()

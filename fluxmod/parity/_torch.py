@@ -113,16 +113,19 @@ def _backward(
     parameters = {n: p for n, p in twin.named_parameters() if p.requires_grad}
     floats = {n: a for n, a in _named_inputs(args, kwargs) if a.requires_grad}
     total = sum(
-        ((outputs[n] * to_tensor(c, outputs[n].dtype, outputs[n].device)).sum() for n, c in ct.items()),
+        (
+            (outputs[n] * to_tensor(c, outputs[n].dtype, outputs[n].device)).sum()
+            for n, c in ct.items()
+        ),
         start=torch.zeros(()),
     )
     wanted = [*parameters.values(), *floats.values()]
     if not wanted:
         return
     if total.requires_grad:
-        grads = torch.autograd.grad(total, wanted, allow_unused=True)
+        grads: Any = torch.autograd.grad(total, wanted, allow_unused=True)
     else:
-        grads = (None,) * len(wanted)
+        grads = tuple(None for _ in wanted)
     dense = [
         np.zeros(tuple(w.shape), as_numpy(w).dtype) if g is None else as_numpy(g.to_dense())
         for w, g in zip(wanted, grads, strict=True)
@@ -190,5 +193,3 @@ def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterato
     finally:
         for handle in handles:
             handle.remove()
-
-

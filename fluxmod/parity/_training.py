@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -100,7 +101,8 @@ class _Race:
         tx = self.pair.flax()
         state = convert.optimizer_to_flax(self.optimizer, ours, tx, torch_model=self.theirs)
         rows = [self._state_row(state, ours, tx)]
-        graphdef, params, rest = nnx.split(ours, nn.is_trainable, ...)
+        parts: Any = nnx.split(ours, nn.is_trainable, ...)
+        graphdef, params, rest = parts
         gradient = compiled.get(graphdef)
         if gradient is None:
             gradient = jax.jit(self._flax_gradient(graphdef), compiler_options=FAST_COMPILE)
@@ -142,8 +144,8 @@ class _Race:
             with replay(masks):
                 outputs = dict(leaves(model(*args, **{**self._plain(), **kwargs})))
             terms = [self.flax_loss(outputs[name], target) for name, target in targets.items()]
-            _, _, new_rest = nnx.split(model, nn.is_trainable, ...)
-            return jnp.stack(terms).sum(), new_rest
+            parts: Any = nnx.split(model, nn.is_trainable, ...)
+            return jnp.stack(terms).sum(), parts[2]
 
         return jax.value_and_grad(loss_of, has_aux=True)
 
@@ -155,9 +157,7 @@ class _Race:
         def move(name: str, value: Any) -> Any:
             return _to_flax(name, as_numpy(value), self.axes, np.float64)
 
-        args = [
-            map_leaves(a, lambda x, i=i: move(f"input[{i}]", x)) for i, a in enumerate(self.args)
-        ]
+        args = [map_leaves(a, partial(move, f"input[{i}]")) for i, a in enumerate(self.args)]
         kwargs = {k: move(f"input[{k!r}]", v) for k, v in self.kwargs.items() if is_array(v)}
         targets = {}
         for index, (name, target) in enumerate(self.targets.items()):

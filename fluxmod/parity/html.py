@@ -17,7 +17,8 @@ _STYLE = """
         --skip: #98a2b3; --paper: #ffffff; --shade: #f8fafc; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 40px 24px 80px; color: var(--ink);
-       background: var(--paper); font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+       background: var(--paper); 
+       font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; }
 h2 { font-size: 19px; margin: 40px 0 8px; }
 p, .soft { color: var(--soft); margin: 4px 0 14px; }
@@ -74,15 +75,20 @@ def _cell(report: Report, level: str) -> str:
         return f'<td class="skip" title="{why}">skip</td>'
     passed = all(row.passed is not False for row in rows)
     kind, word = ("good", "pass") if passed else ("bad", "FAIL")
-    return f'<td><span class="{kind}">{word}</span> <span class="soft">{_number(worst.error)}</span></td>'
+    error = _number(worst.error)
+    return f'<td><span class="{kind}">{word}</span> <span class="soft">{error}</span></td>'
 
 
 def _report(report: Report) -> str:
     name = html.escape(report.model)
-    verdict = '<span class="good">equal</span>' if report.passed else '<span class="bad">NOT equal</span>'
+    verdict = (
+        '<span class="good">equal</span>' if report.passed else '<span class="bad">NOT equal</span>'
+    )
     parts = [f'<h2 id="{name}">{name}: {verdict}</h2>']
     if report.located is not None:
-        parts.append(f"<p>First fault: <code>{html.escape(report.located or 'own forward')}</code></p>")
+        parts.append(
+            f"<p>First fault: <code>{html.escape(report.located or 'own forward')}</code></p>"
+        )
     parts += [f"<p>{html.escape(note)}</p>" for note in report.notes]
     parts += [_level_table(report), _plot(report), _all_rows(report)]
     return "".join(parts)
@@ -124,8 +130,10 @@ def _plot(report: Report) -> str:
     height = _BAR * len(layers) + 46
     limit = CRITERIA["L1"].limit
     parts = [
-        f'<p>Float64 error by layer, each on the reference\'s own inputs; the line is the limit '
-        f"{_number(limit)}.</p>",
+        (
+            f"<p>Float64 error by layer, each on the reference's own inputs; the line is the limit "
+            f"{_number(limit)}.</p>"
+        ),
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="error by layer">',
     ]
     for exponent in range(int(_LOW) + 1, 1, 4):
@@ -136,7 +144,8 @@ def _plot(report: Report) -> str:
         parts.append(_bar(path, rows, 12 + index * _BAR))
     x = _x(limit)
     parts.append(
-        f'<line x1="{x}" x2="{x}" y1="8" y2="{height - 30}" stroke="#b42318" stroke-dasharray="4 3"/>'
+        f'<line x1="{x}" x2="{x}" y1="8" y2="{height - 30}" '
+        'stroke="#b42318" stroke-dasharray="4 3"/>'
     )
     return "".join([*parts, "</svg>"])
 

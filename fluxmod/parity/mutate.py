@@ -21,7 +21,7 @@ from flax import nnx
 from fluxmod import nn
 from fluxmod.nn import functional as F
 
-from ._edits import edits
+from ._edits import definition_of, edits
 
 __all__ = ["Mutation", "executed_lines", "mutations"]
 
@@ -226,9 +226,7 @@ def _is_ours(function: Any) -> bool:
 
 def _parse(function: Any) -> ast.Module:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    definition.decorator_list = []
+    definition_of(tree).decorator_list = []
     return tree
 
 
@@ -259,5 +257,3 @@ def _give_call(target: nnx.Module, call: Any) -> None:
     cls = type(target)
     edited = type(cls.__name__, (cls,), {"__call__": call, "__doc__": cls.__doc__})
     object.__setattr__(target, "__class__", edited)
-
-

@@ -46,9 +46,7 @@ class Report:
         if not self.failures:
             return None
         failing = list(dict.fromkeys(row.path for row in self.failures if row.path))
-        deepest = [
-            p for p in failing if not any(q != p and q.startswith(p + ".") for q in failing)
-        ]
+        deepest = [p for p in failing if not any(q != p and q.startswith(p + ".") for q in failing)]
         return deepest[0] if deepest else ""
 
     def by_level(self) -> dict[str, tuple[Row, ...]]:

@@ -65,7 +65,9 @@ def test_doctor(tmp_path):
 
 
 def test_parity_writes_json_and_html(tmp_path):
-    result = run("parity", "SimpleModel", "--json", tmp_path / "p.json", "--html", tmp_path / "p.html")
+    result = run(
+        "parity", "SimpleModel", "--json", tmp_path / "p.json", "--html", tmp_path / "p.html"
+    )
     assert result.exit_code == 0, result.output
     data = json.loads((tmp_path / "p.json").read_text())
     assert data["passed"] is True
@@ -81,7 +83,9 @@ def test_parity_exits_1_where_something_differs(monkeypatch):
     assert "first fault: fc" in result.output
 
 
-@pytest.mark.parametrize("args", [("parity", "NoSuchModel"), ("parity", "--device", "tpu"), ("port",)])
+@pytest.mark.parametrize(
+    "args", [("parity", "NoSuchModel"), ("parity", "--device", "tpu"), ("port",)]
+)
 def test_usage_errors_exit_2(args):
     assert run(*args).exit_code == 2
 
@@ -92,7 +96,13 @@ def test_convert_and_inspect(tmp_path):
         "linear.bias": np.zeros(4, np.float32),
     }
     save_file(weights, tmp_path / "in.safetensors")
-    result = run("convert", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--model", "SimpleModel")
+    result = run(
+        "convert",
+        tmp_path / "in.safetensors",
+        tmp_path / "out.safetensors",
+        "--model",
+        "SimpleModel",
+    )
     assert result.exit_code == 0, result.output
     back = load_file(tmp_path / "out.safetensors")
     assert all(np.array_equal(back[key], value) for key, value in weights.items())

@@ -31,9 +31,13 @@ def test_exercise_3_frozen_parameters_are_listed_and_get_no_gradient():
     assert fluxmod.freeze(model, "fc1") == ["fc1.weight", "fc1.bias"]
     listed = [name for name, _ in fluxmod.named_parameters(model)]
     assert listed == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
-    frozen = [n for n, p in fluxmod.named_parameters(model) if not p.get_metadata("requires_grad", True)]
+    frozen = [
+        n for n, p in fluxmod.named_parameters(model) if not p.get_metadata("requires_grad", True)
+    ]
     assert frozen == ["fc1.weight", "fc1.bias"]
-    grads = nnx.grad(lambda m: m(jnp.ones((1, 4))).sum(), argnums=nnx.DiffState(0, nn.is_trainable))(model)
+    grads = nnx.grad(
+        lambda m: m(jnp.ones((1, 4))).sum(), argnums=nnx.DiffState(0, nn.is_trainable)
+    )(model)
     assert [path[0] for path in nnx.to_flat_state(grads).paths] == ["fc2", "fc2"]
     fluxmod.unfreeze(model)
     assert fluxmod.parameter_count(model, trainable_only=True) == 58
@@ -44,7 +48,9 @@ def test_exercise_4_keys_of_sequential_and_of_attributes():
     sequential = flax_models.sequential_mlp(4, 8, 2, rngs=nnx.Rngs(0))
     assert list(fluxmod.state_dict(by_hand)) == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert list(fluxmod.state_dict(sequential)) == ["0.weight", "0.bias", "2.weight", "2.bias"]
-    renamed = dict(zip(fluxmod.state_dict(sequential), fluxmod.state_dict(by_hand).values(), strict=True))
+    renamed = dict(
+        zip(fluxmod.state_dict(sequential), fluxmod.state_dict(by_hand).values(), strict=True)
+    )
     fluxmod.load_state_dict(sequential, renamed)
     x = jnp.ones((3, 4))
     np.testing.assert_array_equal(sequential(x), by_hand(x))

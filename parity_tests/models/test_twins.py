@@ -47,9 +47,7 @@ def arguments(build):
 def test_same_attributes_and_structure(row):
     theirs, ours = row.torch(), row.flax(nnx.Rngs(0))
     assert str(ours) == str(theirs)
-    for (path, a), (_, b) in zip(
-        theirs.named_modules(), nn.named_modules(ours), strict=True
-    ):
+    for (path, a), (_, b) in zip(theirs.named_modules(), nn.named_modules(ours), strict=True):
         if type(a).__module__.startswith("fluxmod"):
             assert public_attributes(a) <= public_attributes(b), path
 

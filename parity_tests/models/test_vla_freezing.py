@@ -1,4 +1,4 @@
-"""Freezing the vision encoder is one call in both frameworks and leaves it untouched, bit for bit."""
+"""Freezing the vision encoder is one call in both frameworks and leaves its bits alone."""
 
 import jax.numpy as jnp
 import numpy as np

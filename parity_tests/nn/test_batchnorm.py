@@ -57,6 +57,8 @@ CASES = [
     bn2d("no-tracking-eval", track_running_stats=False, train=False),
     bn2d("no-tracking-no-affine", track_running_stats=False, affine=False),
     bn2d("one-image", x=(1, 3, 5, 4)),
+    bn2d("empty-batch", x=(0, 3, 5, 4)),
+    bn2d("empty-batch-cumulative", x=(0, 3, 5, 4), momentum=None),
     bn2d("offset-10", offset=10.0),
     bn2d("offset-1000", offset=1e3),
     bn2d("offset-10000", offset=1e4),

@@ -91,6 +91,8 @@ REFUSED = [
     conv2d("wrong-channels", 3, 6, 3),
     conv2d("rank-5", 4, 6, 3, x=(1, 2, 4, 9, 7)),
     conv2d("rank-2", 4, 6, 3, x=(4, 9)),
+    conv2d("stride-0", 4, 6, 3, stride=(1, 0)),
+    conv2d("dilation-0", 4, 6, 3, dilation=0),
     conv2d("negative-padding", 4, 6, 3, padding=-1),
     conv1d("rank-4", 4, 6, 3, x=(2, 4, 9, 7)),
 ]

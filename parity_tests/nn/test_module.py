@@ -222,9 +222,7 @@ def test_frozen_parameters_are_listed_and_get_no_gradient(net, image):
         theirs, "stem", "blocks.1", "head.bias"
     )
     wanted = {n for n, p in theirs.named_parameters() if p.requires_grad}
-    trained = {
-        n for n, v in convert.named_parameters(net) if v.get_metadata("requires_grad", True)
-    }
+    trained = {n for n, v in convert.named_parameters(net) if v.get_metadata("requires_grad", True)}
     assert trained == wanted
     assert list(dict(convert.named_parameters(net))) == list(dict(theirs.named_parameters()))
     grads = nnx.grad(

@@ -1,6 +1,6 @@
 """The planted-bug survey: every layer type in a small network, every bug checked.
 
-``python -m parity_tests.parity.planted docs/planted-bugs.md`` runs all of them and writes the table.
+``python -m parity_tests.parity.planted docs/planted-bugs.md`` runs all and writes the table.
 """
 
 from __future__ import annotations
@@ -203,7 +203,10 @@ NETS: dict[str, tuple[Callable[[], tuple[Any, Any]], tuple[np.ndarray, ...]]] = 
     "sequences": (lambda: _chain(sequences), (_normal(3, 3, 13),)),
     "volumes": (lambda: _chain(volumes), (_normal(3, 2, 5, 6, 7),)),
     "activations": (lambda: _chain(activations), (2 * _normal(3, 7),)),
-    "text": (lambda: _chain(text), (np.array([[2, 5, 5, 0, 7], [1, 2, 9, 3, 3], [4, 4, 8, 2, 6]]),)),
+    "text": (
+        lambda: _chain(text),
+        (np.array([[2, 5, 5, 0, 7], [1, 2, 9, 3, 3], [4, 4, 8, 2, 6]]),),
+    ),
     "pair": (
         lambda: (TorchPair(Build("torch")), FlaxPair(Build("flax"))),
         (_normal(3, 5, 3), _normal(3, 5, 4)),
@@ -215,7 +218,7 @@ NETS: dict[str, tuple[Callable[[], tuple[Any, Any]], tuple[np.ndarray, ...]]] = 
 }
 
 EQUIVALENT: dict[tuple[str, str], str] = {}
-"""Edits that change no result, by layer and words, with the reason; they are listed, not counted."""
+"""Edits that change no result, with the reason; they are listed, not counted."""
 
 
 @dataclass(frozen=True)
@@ -284,12 +287,17 @@ def table(findings: list[Finding]) -> str:
     lines = [
         "# Planted bugs",
         "",
-        "Written by `python -m parity_tests.parity.planted docs/planted-bugs.md`. Each row is one change "
-        "made mechanically at one module: a constructor argument, a weight, or a line of source. "
-        "*Located* means that the first fault the report names is that module.",
+        (
+            "Written by `python -m parity_tests.parity.planted docs/planted-bugs.md`. Each row is "
+            "one change made mechanically at one module: a constructor argument, a weight, or a "
+            "line of source. *Located* means that the first fault the report names is that module."
+        ),
         "",
-        f"**{len(counted)} bugs in {len(layers)} layer types: {caught} caught, {found} located.** "
-        f"{len(findings) - len(counted)} further edits change no result and are listed at the end.",
+        (
+            f"**{len(counted)} bugs in {len(layers)} layer types: {caught} caught, {found} "
+            f"located.** {len(findings) - len(counted)} further edits change no result and are "
+            "listed at the end."
+        ),
         "",
         "| net | layer | kind | bug | caught | located | worst error |",
         "|---|---|---|---|---|---|---|",

@@ -229,7 +229,9 @@ def test_a_nested_result_and_keyword_arguments():
 
     theirs, ours = Theirs(), Ours(rngs=nnx.Rngs(0))
     convert.to_flax(theirs, ours)
-    report = parity.check(theirs, ours, torch.randn(4, 3), scale=torch.rand(4, 1), keep=False, options=FAST)
+    report = parity.check(
+        theirs, ours, torch.randn(4, 3), scale=torch.rand(4, 1), keep=False, options=FAST
+    )
     assert report.passed, report.text()
     assert {"output['parts'][0]", "output['order']"} <= {row.what for row in report.rows}
 

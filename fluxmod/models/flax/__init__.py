@@ -18,8 +18,8 @@ from .simple_model import mlp as mlp
 from .training_loop import fit as fit
 from .vla import ActionHead as ActionHead
 from .vla import LanguageModel as LanguageModel
-from .vla import VLAModel as VLAModel
 from .vla import VisionEncoder as VisionEncoder
+from .vla import VLAModel as VLAModel
 
 __all__ = [
     "ActionHead",

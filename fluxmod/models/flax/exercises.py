@@ -1,4 +1,4 @@
-"""The exercises of note 003 as modules: a hand-written MLP, its Sequential twin, nesting, dropout."""
+"""The exercises of note 003 as modules: an MLP by hand and in sequence, nesting, dropout."""
 
 from __future__ import annotations
 

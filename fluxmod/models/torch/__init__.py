@@ -22,8 +22,8 @@ from .simple_model import mlp as mlp  # noqa: E402
 from .training_loop import fit as fit  # noqa: E402
 from .vla import ActionHead as ActionHead  # noqa: E402
 from .vla import LanguageModel as LanguageModel  # noqa: E402
-from .vla import VLAModel as VLAModel  # noqa: E402
 from .vla import VisionEncoder as VisionEncoder  # noqa: E402
+from .vla import VLAModel as VLAModel  # noqa: E402
 
 __all__ = [
     "ActionHead",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ._activation import elementwise
@@ -30,11 +32,11 @@ _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 
 
-def _elu(x: jax.Array, alpha: float, scale: float, input_scale: float) -> jax.Array:
-    """``scale * alpha * expm1(input_scale * x)`` up to 0, ``scale * x`` above."""
+def _elu(x: jax.Array, alpha: float, scale: float = 1.0) -> jax.Array:
+    """``scale * alpha * expm1(x)`` up to 0, ``scale * x`` above."""
     low = x <= 0
     # the branch not taken must not overflow: its gradient would be 0 * inf
-    bent = jnp.expm1(jnp.where(low, x, 0) * input_scale) * (alpha * scale)
+    bent = jnp.expm1(jnp.where(low, x, 0)) * (alpha * scale)
     return jnp.where(low, bent, x * scale)
 
 
@@ -47,19 +49,19 @@ def elu(input: jax.Array, alpha: float = 1.0, inplace: bool = False) -> jax.Arra
 
     Source: torch.nn.functional.elu, PyTorch 2.13 documentation; Clevert et al., 2015.
     """
-    return _elu(input, alpha, 1.0, 1.0)
+    return _elu(input, alpha)
 
 
 @elementwise()
 def selu(input: jax.Array, inplace: bool = False) -> jax.Array:
     """Compute the self-normalising elu; the twin of ``torch.nn.functional.selu``.
 
-    >>> print(selu(jnp.array([-50.0, 0.0, 2.0])).round(4))
-    [-1.7581  0.      2.1014]
+    >>> [f"{y:.4f}" for y in selu(jnp.array([-50.0, 0.0, 2.0]))]
+    ['-1.7581', '0.0000', '2.1014']
 
     Source: torch.nn.functional.selu, PyTorch 2.13 documentation; Klambauer et al., 2017.
     """
-    return _elu(input, _SELU_ALPHA, _SELU_SCALE, 1.0)
+    return _elu(input, _SELU_ALPHA, _SELU_SCALE)
 
 
 @elementwise()
@@ -76,7 +78,23 @@ def celu(input: jax.Array, alpha: float = 1.0, inplace: bool = False) -> jax.Arr
     """
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0, it divides the input.")
-    return _elu(input, alpha, 1.0, 1.0 / alpha)
+    return _celu(input, alpha)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _celu(x: jax.Array, alpha: float) -> jax.Array:
+    return jnp.where(x <= 0, alpha * jnp.expm1(x * (1 / alpha)), x)
+
+
+@_celu.defjvp
+def _celu_jvp(
+    alpha: float, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # torch rounds alpha to float32 in its gradient, in every dtype
+    inverse = 1 / float(np.float32(alpha))
+    (x,), (tangent,) = primals, tangents
+    slope = jnp.where(x <= 0, alpha * inverse * jnp.exp(jnp.where(x <= 0, x, 0) * inverse), 1)
+    return _celu(x, alpha), tangent * slope
 
 
 @elementwise()
@@ -89,8 +107,8 @@ def gelu(input: jax.Array, approximate: str = "none") -> jax.Array:
     Raises:
         ValueError: any other ``approximate``.
 
-    >>> print(gelu(jnp.array([-1.0, 0.0, 1.0])).round(4))
-    [-0.1587  0.      0.8413]
+    >>> [f"{y:.4f}" for y in gelu(jnp.array([-1.0, 0.0, 1.0]))]
+    ['-0.1587', '0.0000', '0.8413']
 
     Source: torch.nn.functional.gelu, PyTorch 2.13 documentation; Hendrycks and Gimpel, 2016.
     """
@@ -106,8 +124,8 @@ def gelu(input: jax.Array, approximate: str = "none") -> jax.Array:
 def silu(input: jax.Array, inplace: bool = False) -> jax.Array:
     """Compute ``x * sigmoid(x)``; the twin of ``torch.nn.functional.silu``.
 
-    >>> print(silu(jnp.array([-1.0, 0.0, 1.0])).round(4))
-    [-0.2689  0.      0.7311]
+    >>> [f"{y:.4f}" for y in silu(jnp.array([-1.0, 0.0, 1.0]))]
+    ['-0.2689', '0.0000', '0.7311']
 
     Source: torch.nn.functional.silu, PyTorch 2.13 documentation; Elfwing et al., 2017.
     """
@@ -118,8 +136,8 @@ def silu(input: jax.Array, inplace: bool = False) -> jax.Array:
 def mish(input: jax.Array, inplace: bool = False) -> jax.Array:
     """Compute ``x * tanh(softplus(x))``; the twin of ``torch.nn.functional.mish``.
 
-    >>> print(mish(jnp.array([-1.0, 0.0, 1.0])).round(4))
-    [-0.3034  0.      0.8651]
+    >>> [f"{y:.4f}" for y in mish(jnp.array([-1.0, 0.0, 1.0]))]
+    ['-0.3034', '0.0000', '0.8651']
 
     Source: torch.nn.functional.mish, PyTorch 2.13 documentation; Misra, 2019.
     """
@@ -157,8 +175,8 @@ def softplus(input: jax.Array, beta: float = 1.0, threshold: float = 20.0) -> ja
     Args:
         threshold: above it ``beta * x`` is taken as is.
 
-    >>> print(softplus(jnp.array([0.0, 21.0])).round(4))
-    [ 0.6931 21.    ]
+    >>> [f"{y:.4f}" for y in softplus(jnp.array([0.0, 21.0]))]
+    ['0.6931', '21.0000']
 
     Source: torch.nn.functional.softplus, PyTorch 2.13 documentation.
     """

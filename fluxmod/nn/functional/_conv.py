@@ -105,6 +105,11 @@ def _conv(
     check_channels_last(x, kernel.shape[-2] * groups, nd, who)
     strides = tuple_of(stride, nd, f"{who}: stride")
     dilations = tuple_of(dilation, nd, f"{who}: dilation")
+    if min(*strides, *dilations) < 1:
+        raise ValueError(
+            f"{who}: stride and dilation must be positive, got stride={strides}, "
+            f"dilation={dilations}."
+        )
     pads = padding_pairs(padding, kernel.shape[:nd], strides, dilations, who)
     check_output_size(x, kernel.shape[:nd], pads, dilations, who)
     batched = x.ndim == nd + 2

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import xlogy
 
-
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
