@@ -28,7 +28,9 @@ HALF_BLOCK = 0.09  # half of a block's side
 APART = 0.26  # centres of two blocks, at least
 MARGIN = 0.12  # of a block's centre to the table's edge
 NEAR = 0.1  # "at the block": closer than this in x, y, z
-GRIP = 0.5  # the expert's command to close; smaller than a full step, to weigh less in a loss
+# The expert closes with +GRIP and opens with -GRIP. Half a unit, although only the sign counts: at
+# a whole one the gripper would make up most of a squared error, and the moves too little of it.
+GRIP = 0.5
 LEVEL = 0.35  # "held level": each wrist angle within this
 
 COLOURS = {
@@ -41,20 +43,8 @@ COLOURS = {
 }
 TABLE = 0.15  # grey level
 TEMPLATES = ("reach the {} block", "go to the {} block", "touch the {} one", "move to the {} cube")
-VOCABULARY = (
-    "<pad>",
-    "<mask>",
-    "reach",
-    "go",
-    "to",
-    "the",
-    "touch",
-    "move",
-    "block",
-    "one",
-    "cube",
-)
-VOCABULARY += tuple(COLOURS)
+WORDS = ("reach", "go", "to", "the", "touch", "move", "block", "one", "cube")
+VOCABULARY = ("<pad>", "<mask>", *WORDS, *COLOURS)
 TOKENS = 5  # the longest instruction
 
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -173,12 +163,7 @@ class Reaching:
 
     def step(self, action: np.ndarray) -> None:
         """Carry out one action per episode, (B, 7); parts beyond [-1, 1] are clipped."""
-        action = np.asarray(action)
-        if action.shape != (self.episodes, ACTIONS) or not np.isfinite(action).all():
-            raise ValueError(
-                f"Reaching.step: expected finite actions of shape {(self.episodes, ACTIONS)}, got "
-                f"shape {action.shape} with {np.sum(~np.isfinite(action))} values not finite."
-            )
+        action = self._checked("step", action, (self.episodes, ACTIONS))
         action = np.clip(action, -1, 1)
         self.position = np.clip(self.position + STEP * action[:, :3], 0, 1)
         self.angles = self.angles + TURN * action[:, 3:6]
@@ -186,14 +171,18 @@ class Reaching:
 
     def execute(self, chunk: np.ndarray) -> None:
         """Carry out a chunk of actions, (B, CHUNK, 7), without looking in between."""
-        chunk = np.asarray(chunk)
-        if chunk.shape != (self.episodes, CHUNK, ACTIONS):
-            raise ValueError(
-                f"Reaching.execute: expected shape {(self.episodes, CHUNK, ACTIONS)}, "
-                f"got {chunk.shape}."
-            )
+        chunk = self._checked("execute", chunk, (self.episodes, CHUNK, ACTIONS))
         for step in range(CHUNK):
             self.step(chunk[:, step])
+
+    def _checked(self, caller: str, actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        actions = np.asarray(actions)
+        if actions.shape != shape or not np.isfinite(actions).all():
+            raise ValueError(
+                f"Reaching.{caller}: expected finite actions of shape {shape}, got shape "
+                f"{actions.shape} with {np.sum(~np.isfinite(actions))} values not finite."
+            )
+        return actions
 
     def success(self) -> np.ndarray:
         """At the named block, gripper closed, wrist level: (B,) bool."""
