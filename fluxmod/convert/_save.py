@@ -184,7 +184,10 @@ def _put(files: list[tuple[Path, Write]]) -> None:
         parts = [(stack.enter_context(_temporary(path)), path) for path, _ in files]
         for (part, path), (_, write) in zip(parts, files, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            mode = (path if path.exists() else part).stat().st_mode
             write(part)
+            os.chmod(part, mode)  # safetensors gives it to its owner alone
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
         if len(files) > 1:

@@ -78,13 +78,17 @@ class _Race:
         self.options, self.pair, self.axes = options, pair, axes
         self.torch_loss = getattr(torch.nn, options.loss)()
         self.flax_loss = getattr(nn, options.loss)()
-        trained = [p for p in self.theirs.parameters() if p.requires_grad]
-        self.optimizer = pair.torch(trained)
         self.targets = targets_of(self.theirs, self.args, self.kwargs, options)
         self.flax_model = flax_model
+        self.still = self._hold_null_still()
+        trained = [p for p in self.theirs.parameters() if p.requires_grad]
+        self.optimizer: Any = pair.torch(trained) if trained else None
 
     def rows(self, compiled: dict[Any, Any]) -> list[Row]:
         """Run both sides and compare; the gradient is compiled once for all optimizers."""
+        if self.optimizer is None:
+            note = "no parameter has a gradient"
+            return [Row("L4", "train", self.pair.name, 0.0, 0.0, None, note)]
         for _ in range(WARM_STEPS):
             self._torch_step()
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
@@ -98,9 +102,15 @@ class _Race:
         ours, _ = cast_model(self.flax_model, np.float64)
         ours.train()
         convert.to_flax(self.theirs, ours)
+        if self.still:
+            convert.freeze(ours, *self.still)
         tx = self.pair.flax()
         state = convert.optimizer_to_flax(self.optimizer, ours, tx, torch_model=self.theirs)
         rows = [self._state_row(state, ours, tx)]
+        if self.still:
+            what = f"{self.pair.name}: {', '.join(self.still)}"
+            why = "held still: the true gradient is zero, and noise would move it"
+            rows.append(Row("L4", "train", what, 0.0, 0.0, None, why))
         parts: Any = nnx.split(ours, nn.is_trainable, ...)
         graphdef, params, rest = parts
         gradient = compiled.get(graphdef)
@@ -123,19 +133,46 @@ class _Race:
             return [self._row("losses", float("inf"), "torch's training diverged: lower the rate")]
         return [*rows, self._row(f"losses of {STEPS} steps", distance(got, want))]
 
-    def _torch_step(self) -> tuple[float, list[np.ndarray]]:
-        self.optimizer.zero_grad()
+    def _hold_null_still(self) -> list[str]:
+        """Freeze parameters whose true gradient is zero, and return their names.
+
+        A convolution bias before BatchNorm is one. Its gradient is rounding noise, which Adam
+        scales up to a step of full size: both sides would walk at random. L1 compares the
+        gradient itself.
+        """
+        with torch.random.fork_rng(devices=[]):
+            twin = copy.deepcopy(self.theirs)
+            loss, _ = self._torch_loss(twin)
+            if loss.requires_grad:
+                loss.backward()
+        sizes = {
+            name: float(p.grad.abs().max())
+            for name, p in twin.named_parameters()
+            if p.grad is not None and p.grad.numel()
+        }
+        limit = CRITERIA["L1"].limit * max(sizes.values(), default=0.0)
+        still = [name for name, size in sizes.items() if size <= limit]
+        for name, parameter in self.theirs.named_parameters():
+            if name in still:
+                parameter.requires_grad_(False)
+        return still
+
+    def _torch_loss(self, module: torch.nn.Module) -> tuple[torch.Tensor, list[np.ndarray]]:
         with record_masks() as masks:
-            outputs = dict(leaves(self.theirs(*self.args, **self.kwargs)))
+            outputs = dict(leaves(module(*self.args, **self.kwargs)))
         terms = [
             self.torch_loss(outputs[name], to_tensor(target, torch.float64))
             for name, target in self.targets.items()
         ]
-        loss = torch.stack(terms).sum()
+        return torch.stack(terms).sum(), list(masks)
+
+    def _torch_step(self) -> tuple[float, list[np.ndarray]]:
+        self.optimizer.zero_grad()
+        loss, masks = self._torch_loss(self.theirs)
         if loss.requires_grad:
             loss.backward()
         self.optimizer.step()
-        return loss.item(), list(masks)
+        return loss.item(), masks
 
     def _flax_gradient(self, graphdef: Any) -> Any:
         def loss_of(params: Any, rest: Any, inputs: Any, masks: Any) -> Any:

@@ -28,7 +28,8 @@ FUNCTIONS = {torch.nn.functional.gelu: F.gelu, torch.nn.functional.relu: F.relu}
 
 def samples(name):
     (info,) = (i for i in module_db if i.module_cls is getattr(tnn, name))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        torch.manual_seed(0)
         warnings.simplefilter("ignore")
         return info.module_inputs_func(
             info, device="cpu", dtype=torch.float64, requires_grad=False, training=True

@@ -181,7 +181,7 @@ SAMPLED = {
     "AdaptiveMaxPool1d": 2, "AdaptiveMaxPool2d": 4, "AdaptiveMaxPool3d": 6,
     "AvgPool1d": 4, "AvgPool2d": 7, "AvgPool3d": 15,
     "MaxPool1d": 3, "MaxPool2d": 3, "MaxPool3d": 4,
-}  # fmt: skip
+}
 GRADIENTS = ("forward", "input_grads")
 
 

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from .conv import conv_general as conv_general
+from .windows import Windows as Windows
+from .windows import window_max as window_max
+from .windows import window_sum as window_sum
 
-__all__ = ["conv_general"]
+__all__ = ["Windows", "conv_general", "window_max", "window_sum"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fluxmod._errors import LayoutError
+from fluxmod.nn._check import check_floating
+from fluxmod.nn._lowering import Windows, window_max, window_sum
+
+from ._norm import compute_dtype
+from ._pooling import check_rank, spatial_axes
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -99,58 +100,35 @@ def adaptive_max_pool3d(
 
 
 def _average(nd: int, x: jax.Array, output_size: OutputSize) -> jax.Array:
-    out = _sizes(nd, x, output_size, f"adaptive_avg_pool{nd}d")
-    first = x.ndim - nd - 1
-    for axis, o in enumerate(out, start=first):
-        n = x.shape[axis]
-        if o == n:
-            continue
-        means = np.zeros((n, o))
-        for column, (low, high) in enumerate(_spans(n, o)):
-            means[low:high, column] = 1.0 / (high - low)
-        matrix = jnp.asarray(means, x.dtype)
-        product = jnp.tensordot(x, matrix, axes=(axis, 0), precision=lax.Precision.HIGHEST)
-        x = jnp.moveaxis(product, -1, axis)
-    return x
+    who = f"adaptive_avg_pool{nd}d"
+    check_floating(x, who)
+    windows = _windows(nd, x, output_size, who)
+    total = window_sum(x.astype(compute_dtype(x.dtype)), windows, spatial_axes(nd))
+    counts = np.ones(x.shape[-1:])
+    for w in reversed(windows):
+        counts = np.multiply.outer(np.array(w.length), counts)
+    divisor = jnp.broadcast_to(jnp.asarray(counts, total.dtype), total.shape)
+    return (total / divisor).astype(x.dtype)
 
 
 def _maximum(nd: int, x: jax.Array, output_size: OutputSize, return_indices: bool) -> Any:
-    out = _sizes(nd, x, output_size, f"adaptive_max_pool{nd}d")
-    batched = x.ndim == nd + 2
-    x = x if batched else x[None]
-    space = x.shape[1:-1]
-    places = np.arange(math.prod(space)).reshape(space)
-    values, indices = [], []
-    for cell in itertools.product(*(_spans(n, o) for n, o in zip(space, out, strict=True))):
-        cut = tuple(slice(low, high) for low, high in cell)
-        window = x[(slice(None), *cut)].reshape(x.shape[0], -1, x.shape[-1])  # (N, K, C)
-        best = jnp.argmax(window, axis=1, keepdims=True)  # the first of equal values, as in torch
-        values.append(jnp.take_along_axis(window, best, axis=1)[:, 0])
-        indices.append(jnp.asarray(places[cut].reshape(-1))[best[:, 0]])
-    shape = (x.shape[0], *out, x.shape[-1])
-    pooled, where = (jnp.stack(part, axis=1).reshape(shape) for part in (values, indices))
-    if not batched:
-        pooled, where = pooled[0], where[0]
-    return (pooled, where) if return_indices else pooled
+    who = f"adaptive_max_pool{nd}d"
+    check_floating(x, who)
+    windows = _windows(nd, x, output_size, who)
+    found = window_max(x, windows, spatial_axes(nd), places=return_indices)
+    return found if return_indices else found[0]
 
 
-def _sizes(nd: int, x: jax.Array, output_size: OutputSize, who: str) -> tuple[int, ...]:
-    if x.ndim not in (nd + 1, nd + 2):
-        raise LayoutError(
-            f"{who}: expected {nd + 2} axes with the channels last, or {nd + 1} without the batch, "
-            f"got shape {tuple(x.shape)}."
-        )
+def _windows(nd: int, x: jax.Array, output_size: OutputSize, who: str) -> tuple[Windows, ...]:
+    check_rank(x, nd, who)
     space = x.shape[-1 - nd : -1]
     given = output_size if isinstance(output_size, Sequence) else (output_size,) * nd
-    if len(given) != nd or any(o is not None and o < 1 for o in given):
+    if len(given) != nd or any(o is not None and o < 0 for o in given):
         raise ValueError(
-            f"{who}: output_size must be one or {nd} positive sizes, got {output_size!r}."
+            f"{who}: output_size must be one or {nd} sizes that are not negative, got "
+            f"{output_size!r}."
         )
-    if any(n == 0 for n in space):
+    if 0 in space:
         raise ValueError(f"{who}: spatial axes must not be empty, got shape {tuple(x.shape)}.")
-    return tuple(n if o is None else int(o) for n, o in zip(space, given, strict=True))
-
-
-def _spans(n: int, o: int) -> list[tuple[int, int]]:
-    """First and last-but-one place of each window along one axis."""
-    return [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
+    counts = [n if o is None else int(o) for n, o in zip(space, given, strict=True)]
+    return tuple(Windows.adaptive(n, o) for n, o in zip(space, counts, strict=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fluxmod._errors import LayoutError
-from fluxmod.nn._check import tuple_of
+from fluxmod.nn._check import check_floating, tuple_of
+from fluxmod.nn._lowering import Windows, window_max, window_sum
+
+from ._norm import compute_dtype
 
 __all__ = [
     "avg_pool1d",
@@ -29,8 +29,8 @@ Size = int | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
-    """Where the windows of a pooling lie; one entry per spatial axis."""
+class Geometry:
+    """A pooling's checked arguments and sizes, one entry per spatial axis."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -40,32 +40,32 @@ class Windows:
     out: tuple[int, ...]
 
     @property
-    def high(self) -> tuple[int, ...]:
-        """Padding on the high side that the last window needs."""
-        return tuple(
-            max((o - 1) * s + d * (k - 1) + 1 - n - p, 0)
-            for o, s, d, k, n, p in zip(
-                self.out,
-                self.stride,
-                self.dilation,
-                self.kernel,
-                self.sizes,
-                self.padding,
-                strict=True,
-            )
-        )
+    def axes(self) -> tuple[int, ...]:
+        """The spatial axes of a channels-last array, with or without a batch axis."""
+        return spatial_axes(len(self.sizes))
 
     @property
-    def pads(self) -> tuple[tuple[int, int], ...]:
-        """(low, high) per axis."""
-        return tuple(zip(self.padding, self.high, strict=True))
-
-    def crop(self, x: jax.Array) -> jax.Array:
-        """Drop windows beyond the last one that torch has."""
-        return x[(slice(None), *(slice(o) for o in self.out))]
+    def windows(self) -> tuple[Windows, ...]:
+        """The windows along each axis."""
+        rows = zip(self.out, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple(Windows.strided(*row) for row in rows)
 
 
-def windows(
+def spatial_axes(nd: int) -> tuple[int, ...]:
+    """Return (-nd - 1, ..., -2)."""
+    return tuple(range(-nd - 1, -1))
+
+
+def check_rank(x: jax.Array, nd: int, who: str) -> None:
+    """Reject ranks that are no channels-last map, with or without the batch axis."""
+    if x.ndim not in (nd + 1, nd + 2):
+        raise LayoutError(
+            f"{who}: expected {nd + 2} axes with the channels last, or {nd + 1} without the batch, "
+            f"got shape {tuple(x.shape)}."
+        )
+
+
+def geometry(
     x: jax.Array,
     nd: int,
     kernel_size: Size,
@@ -74,37 +74,37 @@ def windows(
     dilation: Size,
     ceil_mode: bool,
     who: str,
-) -> Windows:
+) -> Geometry:
     """Check the arguments of a pooling and compute its output sizes.
 
     Raises:
         LayoutError: wrong rank.
-        ValueError: padding above half the kernel, sizes that leave no output.
+        ValueError: arguments out of range, padding above half the kernel, an empty axis other than
+            the batch, sizes that leave no output.
     """
-    if x.ndim not in (nd + 1, nd + 2):
-        raise LayoutError(
-            f"{who}: expected {nd + 2} axes with the channels last, or {nd + 1} without the batch, "
-            f"got shape {tuple(x.shape)}."
-        )
+    check_rank(x, nd, who)
     k = tuple_of(kernel_size, nd, f"{who}: kernel_size")
     s = k if stride is None or stride == () else tuple_of(stride, nd, f"{who}: stride")
     p = tuple_of(padding, nd, f"{who}: padding")
     d = tuple_of(dilation, nd, f"{who}: dilation")
-    if any(v <= 0 for v in (*k, *s, *d)) or any(v < 0 for v in p):
-        raise ValueError(
-            f"{who}: kernel_size={k}, stride={s} and dilation={d} must be positive, padding={p} "
-            "not negative."
-        )
+    named = {"kernel_size": k, "stride": s, "dilation": d}
+    wrong = [f"{name}={v} must be positive" for name, v in named.items() if min(v) <= 0]
+    if min(p) < 0:
+        wrong.append(f"padding={p} must not be negative")
     if any(2 * low > reach for low, reach in zip(p, k, strict=True)):
-        raise ValueError(f"{who}: padding={p} must be at most half of kernel_size={k}.")
+        wrong.append(f"padding={p} must be at most half of kernel_size={k}")
+    if 0 in x.shape[-1 - nd :]:
+        wrong.append(f"only the batch may be empty, got shape {tuple(x.shape)}")
+    if wrong:
+        raise ValueError(f"{who}: {'; '.join(wrong)}.")
     sizes = tuple(x.shape[-1 - nd : -1])
     out = tuple(_out_size(*row, ceil_mode) for row in zip(sizes, k, s, p, d, strict=True))
-    if any(o < 1 for o in out):
+    if min(out) < 1:
         raise ValueError(
             f"{who}: input of shape {tuple(x.shape)} is too small for kernel_size={k}: the output "
             f"would have sizes {out}."
         )
-    return Windows(k, s, p, d, sizes, out)
+    return Geometry(k, s, p, d, sizes, out)
 
 
 def _out_size(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
@@ -124,51 +124,11 @@ def _max_pool(
     return_indices: bool,
 ) -> Any:
     who = f"max_pool{nd}d"
-    w = windows(x, nd, kernel_size, stride, padding, dilation, ceil_mode, who)
-    batched = x.ndim == nd + 2
-    x = x if batched else x[None]
-    if return_indices or any(d != 1 for d in w.dilation):
-        out, indices = _max_by_slices(x, w)
-        if not return_indices:
-            return out if batched else out[0]
-        return (out, indices) if batched else (out[0], indices[0])
-    out = lax.reduce_window(
-        x,
-        _lowest(x.dtype),
-        lax.max,
-        (1, *w.kernel, 1),
-        (1, *w.stride, 1),
-        ((0, 0), *w.pads, (0, 0)),
-    )
-    out = w.crop(out)
-    return out if batched else out[0]
-
-
-def _lowest(dtype: Any) -> Any:
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.array(-np.inf, dtype)
-    return np.array(jnp.iinfo(dtype).min, dtype)
-
-
-def _max_by_slices(x: jax.Array, w: Windows) -> tuple[jax.Array, jax.Array]:
-    """Maximum and its flat place in the unpadded input; the first one of equal values."""
-    values = jnp.pad(x, ((0, 0), *w.pads, (0, 0)), constant_values=_lowest(x.dtype))
-    places = np.arange(math.prod(w.sizes)).reshape(w.sizes)
-    places = np.pad(places, w.pads)
-    parts, where = [], []
-    for offset in itertools.product(*(range(k) for k in w.kernel)):
-        cut = tuple(
-            slice(i * d, i * d + (o - 1) * s + 1, s)
-            for i, d, o, s in zip(offset, w.dilation, w.out, w.stride, strict=True)
-        )
-        parts.append(values[(slice(None), *cut)])
-        where.append(places[cut])
-    stacked = jnp.stack(parts, axis=-1)  # (N, *O, C, K)
-    best = jnp.argmax(stacked, axis=-1, keepdims=True)
-    table = jnp.asarray(np.stack(where, axis=-1))[None, ..., None, :]  # (1, *O, 1, K)
-    table = jnp.broadcast_to(table, stacked.shape)
-    picked = jnp.take_along_axis(stacked, best, axis=-1)[..., 0]
-    return picked, jnp.take_along_axis(table, best, axis=-1)[..., 0]
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        check_floating(x, who)
+    g = geometry(x, nd, kernel_size, stride, padding, dilation, ceil_mode, who)
+    found = window_max(x, g.windows, g.axes, places=return_indices)
+    return found if return_indices else found[0]
 
 
 def _avg_pool(
@@ -182,37 +142,27 @@ def _avg_pool(
     divisor_override: int | None,
 ) -> jax.Array:
     who = f"avg_pool{nd}d"
-    w = windows(x, nd, kernel_size, stride, padding, 1, ceil_mode, who)
+    check_floating(x, who)
+    g = geometry(x, nd, kernel_size, stride, padding, 1, ceil_mode, who)
     if divisor_override == 0:
         raise ValueError(f"{who}: divisor_override must not be 0.")
-    batched = x.ndim == nd + 2
-    x = x if batched else x[None]
-    total = w.crop(_window_sum(x, w.kernel, w.stride, w.pads))
+    total = window_sum(x.astype(compute_dtype(x.dtype)), g.windows, g.axes)
     if divisor_override is not None:
-        out = total / divisor_override
-    else:
-        counts = _counts(w, count_include_pad)
-        out = total / jnp.asarray(counts[..., None], total.dtype)
-    return out if batched else out[0]
+        return (total / divisor_override).astype(x.dtype)
+    return (total / _counts(g, count_include_pad, total)).astype(x.dtype)
 
 
-def _window_sum(x: Any, kernel: Any, stride: Any, pads: Any) -> jax.Array:
-    zero = np.zeros((), x.dtype)
-    window, strides = (1, *kernel, 1), (1, *stride, 1)
-    return lax.reduce_window(x, zero, lax.add, window, strides, ((0, 0), *pads, (0, 0)))
-
-
-def _counts(w: Windows, include_pad: bool) -> np.ndarray:
-    """How many positions each window averages over; the overhang of ceil_mode never counts."""
-    per_axis = []
-    for n, k, s, p, o in zip(w.sizes, w.kernel, w.stride, w.padding, w.out, strict=True):
+def _counts(g: Geometry, include_pad: bool, like: jax.Array) -> jax.Array:
+    """How many places each window averages over; the overhang of ceil_mode never counts."""
+    counts = np.ones(like.shape[-1:])
+    for n, k, s, p, o in reversed(
+        list(zip(g.sizes, g.kernel, g.stride, g.padding, g.out, strict=True))
+    ):
         start = np.arange(o) * s - p
         low, high = (-p, n + p) if include_pad else (0, n)
-        per_axis.append(np.minimum(start + k, high) - np.maximum(start, low))
-    counts = per_axis[0]
-    for axis in per_axis[1:]:
-        counts = counts[..., None] * axis
-    return np.asarray(counts)
+        inside = np.minimum(start + k, high) - np.maximum(start, low)
+        counts = np.multiply.outer(np.maximum(inside, 1), counts)
+    return jnp.broadcast_to(jnp.asarray(counts, like.dtype), like.shape)
 
 
 def max_pool1d(
@@ -227,7 +177,7 @@ def max_pool1d(
     """Largest value in each window of (N, L, C) or (L, C); ``torch.nn.functional.max_pool1d``.
 
     With ``return_indices`` also where it was, as a flat index into the length. Of equal values the
-    first gets the gradient; NaN wins.
+    first gets the gradient; NaN wins over all, the last one over the others.
 
     >>> max_pool1d(jnp.arange(6.0).reshape(1, 6, 1), 2)[0, :, 0].tolist()
     [1.0, 3.0, 5.0]

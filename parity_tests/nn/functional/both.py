@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch.testing._internal.common_methods_invocations import op_db
 
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
@@ -53,6 +54,31 @@ def equal(theirs: Callable[..., Any], ours: Callable[..., Any], arrays: Arrays, 
     same(_numbered(got), _numbered(want))
     same(grads, {k: _gradient(tensors[k]) for k in sorted(floats)})
     return masks
+
+
+def torch_samples(name: str) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The float64 samples that torch tests a function with: arguments, tensors as numpy arrays.
+
+    torch draws floats from [-9, 9]. They are divided by 9: products of several of them saturate
+    every softmax, and a gradient is then nothing but the rounding noise of either side.
+    """
+    (op,) = (op for op in op_db if op.name == name)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        samples = list(op.sample_inputs_func(op, "cpu", torch.float64, False))
+    return [
+        (
+            [_as_numpy(v) for v in (sample.input, *sample.args)],
+            {k: _as_numpy(v) for k, v in sample.kwargs.items()},
+        )
+        for sample in samples
+    ]
+
+
+def _as_numpy(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return (value / 9 if value.is_floating_point() else value).numpy()
 
 
 def _gradient(tensor: torch.Tensor) -> torch.Tensor:

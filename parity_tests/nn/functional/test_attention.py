@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 from fluxmod.nn import functional as F
-from parity_tests.nn.functional.both import equal
+from parity_tests.nn.functional.both import equal, torch_samples
 
 THEIRS = torch.nn.functional.scaled_dot_product_attention
 OURS = F.scaled_dot_product_attention
@@ -86,21 +85,13 @@ def test_outputs_and_gradients(id):
     assert len(masks) == (0 < kwargs.get("dropout_p", 0.0) < 1)
 
 
-def _torch_samples():
-    (op,) = (o for o in op_db if o.name == "nn.functional.scaled_dot_product_attention")
-    return list(op.sample_inputs_func(op, "cpu", torch.float64, False))
-
-
 @pytest.mark.parametrize("index", range(25))
 def test_torchs_own_samples(index):
-    samples = _torch_samples()
+    samples = torch_samples("nn.functional.scaled_dot_product_attention")
     assert len(samples) == 25
-    sample = samples[index]
-    kwargs = dict(sample.kwargs)
-    mask = kwargs.pop("attn_mask", None)
-    q, k, v = (t.numpy() for t in (sample.input, *sample.args))
-    given = {"query": q, "key": k, "value": v}
-    equal(THEIRS, OURS, given | {"attn_mask": None if mask is None else mask.numpy()}, **kwargs)
+    inputs, kwargs = samples[index]
+    given = dict(zip(("query", "key", "value"), inputs, strict=True))
+    equal(THEIRS, OURS, given | {"attn_mask": kwargs.pop("attn_mask", None)}, **kwargs)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 from fluxmod.nn import functional as F
-from parity_tests.nn.functional.both import equal
+from parity_tests.nn.functional.both import equal, torch_samples
 
 THEIRS = torch.nn.functional.multi_head_attention_forward
 SAMPLES = 192
@@ -32,24 +31,17 @@ def split(arguments):
     return arrays, {k: v for k, v in arguments.items() if k not in arrays}
 
 
-def _torch_samples():
-    (op,) = (o for o in op_db if o.name == "nn.functional.multi_head_attention_forward")
-    names = ("key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias",
-             "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight",
-             "out_proj_bias")  # fmt: skip
-    for sample in op.sample_inputs_func(op, "cpu", torch.float64, False):
-        named = {"query": sample.input, **dict(zip(names, sample.args, strict=True))}
-        named |= sample.kwargs
-        yield {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in named.items()}
-
-
 def test_torchs_own_samples(request):
     """Every 12th of torch's samples, all of them with --samples=all."""
-    samples = list(_torch_samples())
+    names = ("query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight",
+             "in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight",
+             "out_proj_bias")  # fmt: skip
+    samples = torch_samples("nn.functional.multi_head_attention_forward")
     assert len(samples) == SAMPLES
     step = 1 if request.config.getoption("--samples") == "all" else 12
     for index in range(0, SAMPLES, step):
-        arrays, rest = split(samples[index])
+        inputs, kwargs = samples[index]
+        arrays, rest = split(dict(zip(names, inputs, strict=True)) | kwargs)
         masks = equal(THEIRS, ours, arrays, **rest)
         assert len(masks) == (rest["dropout_p"] > 0), index
 
