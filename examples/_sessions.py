@@ -42,6 +42,7 @@ class TorchSession:
         loss: Callable[[Any, Any], Any],
         inputs: Callable[[Batch], tuple[np.ndarray, ...]],
         target: str,
+        schedule: Callable[[Any], Any] | None = None,
     ) -> None:
         import torch
 
@@ -49,6 +50,7 @@ class TorchSession:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
         self.optimizer = optimizer([p for p in model.parameters() if p.requires_grad])
+        self.schedule = None if schedule is None else schedule(self.optimizer)
         self.loss, self.inputs, self.target = loss, inputs, target
 
     def _tensors(self, arrays: tuple[np.ndarray, ...]) -> list[Any]:
@@ -61,6 +63,8 @@ class TorchSession:
         loss = self.loss(self.model(*self._tensors(self.inputs(batch))), target)
         loss.backward()
         self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
         return loss.detach()
 
     def predict(self, *inputs: np.ndarray) -> np.ndarray:
@@ -73,6 +77,7 @@ class TorchSession:
         content = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.last_epoch,
             "rng": self.torch.get_rng_state(),
             "position": position,
         }
@@ -87,6 +92,8 @@ class TorchSession:
         content = self.torch.load(path, weights_only=True)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
+        if self.schedule is not None:
+            self.schedule.last_epoch = content["schedule"]
         self.torch.set_rng_state(content["rng"])
         return content["position"]
 

@@ -6,12 +6,14 @@ from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
 from ._clip import clip_grad_norm as clip_grad_norm
 from ._clip import clip_grad_value as clip_grad_value
+from ._family import FAMILIES as FAMILIES
 from ._family import Family as Family
 from ._family import OptimizerState as OptimizerState
 from ._family import Settings as Settings
 from ._sgd import SGD as SGD
 
 __all__ = [
+    "FAMILIES",
     "Adam",
     "AdamW",
     "Family",

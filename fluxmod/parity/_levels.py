@@ -46,8 +46,12 @@ def structure_rows(torch_module: torch.nn.Module, flax_model: nnx.Module) -> lis
     rows.append(Row("L0", "given weights", "order of keys", float(not order), 0.0, order))
     held = convert.to_torch(flax_model)
     unequal = [k for k, v in theirs.items() if not _same_bits(v, held.get(k))]
-    note = f"load the weights first; differ: {', '.join(unequal[:8])}" if unequal else ""
-    rows.append(Row("L0", "given weights", "weights held", len(unequal), 0.0, not unequal, note))
+    for key in unequal:
+        note = "the Flax model holds another value; load the weights first"
+        path = key.rpartition(".")[0]
+        rows.append(Row("L0", "given weights", key, 1.0, 0.0, False, note, path))
+    if not unequal:
+        rows.append(Row("L0", "given weights", "weights held", 0.0, 0.0, True))
     return rows
 
 

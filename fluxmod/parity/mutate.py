@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -56,6 +57,9 @@ INERT = frozenset(
     }
 )
 """Attributes that no arithmetic reads, or that are tested elsewhere; changing them is no bug."""
+
+_READ_FROM_THE_KERNEL = frozenset({"kernel_size"})
+"""What convolutions take from their kernel's shape instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,8 @@ def _arguments(path: str, module: nnx.Module) -> Iterator[Mutation]:
     for name, value in sorted(vars(module).items()):
         if name.startswith("_") or name in INERT:
             continue
+        if isinstance(module, nnx.Conv) and name in _READ_FROM_THE_KERNEL:
+            continue
         for other in _others(value):
 
             def plant(target: nnx.Module, name: str = name, other: Any = other) -> None:
@@ -170,12 +176,15 @@ def _weights(path: str, module: nnx.Module) -> Iterator[Mutation]:
         value = variable.get_value()
         if not isinstance(variable, nnx.Param):
             continue
-        square = value.ndim == 2 and value.shape[0] == value.shape[1]
-        what = "is transposed" if square else "is lost (zeros)"
+        if value.ndim == 2 and value.shape[0] == value.shape[1]:
+            what, wrong = "is transposed", value.T
+        elif value.any():
+            what, wrong = "is lost (zeros)", value * 0
+        else:
+            what, wrong = "is not zero (ones)", value + 1
 
-        def plant(target: nnx.Module, name: str = name, square: bool = square) -> None:
-            held = getattr(target, name)
-            held.set_value(held.get_value().T if square else held.get_value() * 0)
+        def plant(target: nnx.Module, name: str = name, wrong: Any = wrong) -> None:
+            getattr(target, name).set_value(wrong)
 
         yield Mutation(path, type(module).__name__, "weight", f"{name} {what}", plant)
 
@@ -216,8 +225,9 @@ def _edits_of(function: Any, executed: Lines | None) -> Iterator[tuple[ast.Modul
     file = inspect.getsourcefile(function) or ""
     first = inspect.getsourcelines(function)[1]
     for tree, what, line in edits(_parse(function)):
-        if executed is None or (file, first + line - 1) in executed:
-            yield tree, what
+        number = first + line - 1
+        if executed is None or (file, number) in executed:
+            yield tree, f"{what}   in: {linecache.getline(file, number).strip()}"
 
 
 def _is_ours(function: Any) -> bool:

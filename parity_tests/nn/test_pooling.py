@@ -177,10 +177,18 @@ REFUSED = [
 ]
 # how many samples torch has of each
 SAMPLED = {
-    "AdaptiveAvgPool1d": 3, "AdaptiveAvgPool2d": 5, "AdaptiveAvgPool3d": 5,
-    "AdaptiveMaxPool1d": 2, "AdaptiveMaxPool2d": 4, "AdaptiveMaxPool3d": 6,
-    "AvgPool1d": 4, "AvgPool2d": 7, "AvgPool3d": 15,
-    "MaxPool1d": 3, "MaxPool2d": 3, "MaxPool3d": 4,
+    "AdaptiveAvgPool1d": 3,
+    "AdaptiveAvgPool2d": 5,
+    "AdaptiveAvgPool3d": 5,
+    "AdaptiveMaxPool1d": 2,
+    "AdaptiveMaxPool2d": 4,
+    "AdaptiveMaxPool3d": 6,
+    "AvgPool1d": 4,
+    "AvgPool2d": 7,
+    "AvgPool3d": 15,
+    "MaxPool1d": 3,
+    "MaxPool2d": 3,
+    "MaxPool3d": 4,
 }
 GRADIENTS = ("forward", "input_grads")
 

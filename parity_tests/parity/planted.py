@@ -17,6 +17,7 @@ from flax import nnx
 
 from fluxmod import convert, nn, parity
 from fluxmod.parity._flax import outputs_in_place
+from fluxmod.parity._torch import run_torch
 from fluxmod.parity.mutate import Mutation, executed_lines, mutations
 
 OPTIONS = dict(levels=("L0", "L1"), batches=(3,))
@@ -46,10 +47,10 @@ def images(b: Build) -> Any:
         b("Conv2d", 2, 4, 3, padding=1),
         b("BatchNorm2d", 4),
         b("LeakyReLU", 0.1),
-        b("Conv2d", 4, 6, 3, stride=2, padding=1, dilation=2, groups=2, padding_mode="reflect"),
-        b("MaxPool2d", 2, stride=1),
+        b("Conv2d", 4, 6, 3, padding=1, dilation=2, groups=2, padding_mode="reflect"),
+        b("MaxPool2d", 2),
         b("Dropout2d", 0.3),
-        b("AvgPool2d", 3, stride=1, padding=1, count_include_pad=False),
+        b("AvgPool2d", 3, stride=2, padding=1, count_include_pad=False),
         b("AdaptiveAvgPool2d", (3, 2)),
         b("Flatten"),
         b("Linear", 36, 8),
@@ -250,22 +251,34 @@ def build(net: str) -> tuple[Any, Any]:
 
 def planted(net: str) -> list[Mutation]:
     """The bugs planted in a net: all arguments and weights, and a spread of source edits."""
-    _, ours = build(net)
-    args = NETS[net][1]
-    ours.eval()
-    axes = ours.axes
-
-    def run() -> None:
-        outputs_in_place(ours, args, {}, training=False, axes=axes, masks=())
-
-    lines = executed_lines(run)
+    theirs, ours = build(net)
+    run = run_torch(
+        theirs,
+        NETS[net][1],
+        {},
+        dtype=torch.float64,
+        seed=0,
+        training=True,
+        record_calls=True,
+    )
     chosen: list[Mutation] = []
-    for path, _ in nn.named_modules(ours):
+    for path, module in nn.named_modules(ours):
+        lines = executed(module, run.calls[path]) if path in run.calls else frozenset()
         every = list(mutations(ours, path, lines))
         source = [m for m in every if m.kind == "source"]
         step = max(len(source) // SOURCE_EDITS, 1)
         chosen += [m for m in every if m.kind != "source"] + source[::step][:SOURCE_EDITS]
     return chosen
+
+
+def executed(module: Any, call: Any) -> Any:
+    """Lines that a layer runs on torch's own input, in evaluation mode."""
+    axes = module.axes
+
+    def forward() -> None:
+        outputs_in_place(module, call.args, call.kwargs, training=False, axes=axes, masks=())
+
+    return executed_lines(forward)
 
 
 def survey(net: str, bugs: list[Mutation]) -> Iterator[Finding]:
