@@ -193,13 +193,19 @@ SAMPLED = {
 GRADIENTS = ("forward", "input_grads")
 
 
-@pytest.mark.parametrize("check", [c for c in CHECKS if c not in ("param_grads", "state")])
+@pytest.mark.parametrize("check", ["shape_dtype", *GRADIENTS, "float32", "repr"])
 @pytest.mark.parametrize("case", [*MAX, *AVERAGE, *ADAPTIVE], ids=str)
 def test_layer(case, check):
     run(case, check)
 
 
-@pytest.mark.parametrize("check", [*GRADIENTS, "jit"])
+@pytest.mark.parametrize("check", [c for c in CHECKS if c not in ("param_grads", "state")])
+@pytest.mark.parametrize("name", SAMPLED)
+def test_every_check(name, check):
+    run(next(c for c in [*MAX, *AVERAGE, *ADAPTIVE] if c.torch.__name__ == name), check)
+
+
+@pytest.mark.parametrize("check", GRADIENTS)
 @pytest.mark.parametrize("case", range(len(TIES)), ids=lambda i: f"{i}-{TIES[i]}")
 def test_ties_nan_and_infinities_choose_the_element_that_torch_chooses(case, check):
     run(TIES[case], check)

@@ -98,6 +98,7 @@ def window_max(
     >>> best.tolist(), place.tolist()
     ([3.0], [1])
     """
+    axes = [axis % x.ndim for axis in axes]
     sizes = [x.shape[axis] for axis in axes]
     arrays = (x, jnp.zeros(x.shape, int)) if places else (x,)
     for i in reversed(range(len(axes))):  # the innermost first: earlier rows win among equals

@@ -93,7 +93,12 @@ def multi_head_attention_forward(
     masks = (None if use_position else attn_mask, key_padding_mask)
     _check_masks(inputs, masks, num_heads, static_k)
 
-    q, k, v = _heads(inputs, kernels, in_proj_bias, (bias_k, bias_v), statics, num_heads, precision)
+    if query is key and key is value and in_proj_kernel is not None:  # one product, not three
+        packed = linear(inputs[0], in_proj_kernel, in_proj_bias, precision=precision)
+        projected = jnp.split(packed, 3, axis=-1)
+    else:
+        projected = _project(inputs, kernels, in_proj_bias, precision)
+    q, k, v = _heads(projected, (bias_k, bias_v), statics, num_heads)
     if add_zero_attn:
         k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in (k, v))
     mask = _merged_mask(masks, q, k)
@@ -132,31 +137,34 @@ def _explicit(
     return jnp.matmul(weights, v, precision=precision), weights
 
 
+def _project(
+    inputs: tuple[jax.Array, ...], kernels: Any, bias: jax.Array | None, precision: Any
+) -> list[jax.Array]:
+    biases = (None,) * 3 if bias is None else jnp.split(bias, 3)
+    return [
+        linear(x, kernel, b, precision=precision)
+        for x, kernel, b in zip(inputs, kernels, biases, strict=True)
+    ]
+
+
 def _heads(
-    inputs: tuple[jax.Array, ...],
-    kernels: Any,
-    bias: jax.Array | None,
+    projected: list[jax.Array],
     rows: tuple[jax.Array | None, ...],
     statics: tuple[jax.Array | None, ...],
     num_heads: int,
-    precision: Any,
 ) -> list[jax.Array]:
-    """Project (N, L, E) inputs, append ``rows`` to key and value, and split into (N, H, L, D)."""
-    biases = (None,) * 3 if bias is None else jnp.split(bias, 3)
-    projected = []
-    for x, kernel, b, row, static in zip(
-        inputs, kernels, biases, (None, *rows), (None, *statics), strict=True
-    ):
+    """Append ``rows`` to key and value, and split (N, L, E) into (N, H, L, D)."""
+    heads = []
+    for x, row, static in zip(projected, (None, *rows), (None, *statics), strict=True):
         if static is not None:
-            projected.append(static.reshape(x.shape[0], num_heads, *static.shape[1:]))
+            heads.append(static.reshape(x.shape[0], num_heads, *static.shape[1:]))
             continue
-        x = linear(x, kernel, b, precision=precision)
         if row is not None:
             last = jnp.broadcast_to(row.reshape(1, 1, -1), (x.shape[0], 1, x.shape[2]))
             x = jnp.concatenate([x, last], axis=1)
         width = x.shape[-1] // num_heads
-        projected.append(jnp.swapaxes(x.reshape(*x.shape[:2], num_heads, width), 1, 2))
-    return projected
+        heads.append(jnp.swapaxes(x.reshape(*x.shape[:2], num_heads, width), 1, 2))
+    return heads
 
 
 def _merged_mask(
