@@ -174,11 +174,13 @@ class MultiheadAttention(Module):
         for x in (query, key, value):
             check_floating(x, "MultiheadAttention")
         training = self.training if deterministic is None else not deterministic
-        weights = self._weights()
+        weights, self_attention = self._weights(), query is key is value
         promoted: Any = dtypes.promote_dtype(
             (query, key, value, *weights.values()), dtype=self.dtype
         )
         query, key, value, *arrays = promoted
+        if self_attention:
+            key = value = query  # one array still, by which the function knows
         return F.multi_head_attention_forward(
             query,
             key,

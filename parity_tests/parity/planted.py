@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Build:
 
     def __call__(self, name: str, *args: Any, **kwargs: Any) -> Any:
         cls = getattr(self.module, name)
-        if self.module is nn and "rngs" in cls.__init__.__code__.co_varnames:
+        if self.module is nn and "rngs" in inspect.signature(cls.__init__).parameters:
             kwargs["rngs"] = self.rngs
         return cls(*args, **kwargs)
 
@@ -68,8 +69,8 @@ def sequences(b: Build) -> Any:
         b("BatchNorm1d", 6),
         b("SiLU"),
         b("Dropout1d", 0.3),
-        b("MaxPool1d", 2, stride=1),
-        b("AvgPool1d", 2),
+        b("MaxPool1d", 2),
+        b("AvgPool1d", 3, stride=2, padding=1),
         b("ELU", 0.7),
         b("AdaptiveMaxPool1d", 4),
     )
@@ -81,8 +82,8 @@ def volumes(b: Build) -> Any:
         b("BatchNorm3d", 4),
         b("ReLU"),
         b("Dropout3d", 0.3),
-        b("MaxPool3d", 2, stride=1),
-        b("AvgPool3d", 2, stride=1),
+        b("MaxPool3d", 2),
+        b("AvgPool3d", 2, stride=(1, 1, 2)),
         b("AdaptiveAvgPool3d", 2),
     )
 
@@ -218,8 +219,15 @@ NETS: dict[str, tuple[Callable[[], tuple[Any, Any]], tuple[np.ndarray, ...]]] = 
     ),
 }
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
-"""Edits that change no result, with the reason; they are listed, not counted."""
+EQUIVALENT: tuple[tuple[str, str, str], ...] = (
+    ("BatchNorm", "in: count = x.size", "the branch for an array without channels"),
+    ("Conv2d", "torch_padding=(1, 1)", "padding modes other than zeros read the padded pairs"),
+    ("Flatten", "input.ndim == 0", "the branch for scalars"),
+    ("Flatten", "5  ->  6", "the branch for volumes; the input is an image"),
+    ("Flatten", "2  ->  3", "the branch for arrays of rank 3; the input is an image"),
+    ("AvgPool3d", "count_include_pad", "there is no padding to count"),
+)
+"""Edits that change no result: the layer's name begins so, the words hold this, the reason."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,14 @@ class Finding:
 
     @property
     def equivalent(self) -> str | None:
-        return EQUIVALENT.get((self.mutation.layer, self.mutation.what))
+        return next(
+            (
+                reason
+                for layer, words, reason in EQUIVALENT
+                if self.mutation.layer.startswith(layer) and words in self.mutation.what
+            ),
+            None,
+        )
 
     @property
     def found(self) -> bool:
@@ -329,10 +344,10 @@ def table(findings: list[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(path: str) -> None:
-    """Run the whole survey and write the page."""
+def main(path: str, *nets: str) -> None:
+    """Run the whole survey, or some nets of it, and write the page."""
     findings: list[Finding] = []
-    for net in NETS:
+    for net in nets or NETS:
         for finding in survey(net, planted(net)):
             findings.append(finding)
             mark = "found" if finding.found else ("caught" if finding.caught else "SURVIVED")
@@ -341,4 +356,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -93,7 +93,7 @@ def multi_head_attention_forward(
     masks = (None if use_position else attn_mask, key_padding_mask)
     _check_masks(inputs, masks, num_heads, static_k)
 
-    if query is key and key is value and in_proj_kernel is not None:  # one product, not three
+    if query is key is value and not use_separate_proj_weight:  # one product, not three
         packed = linear(inputs[0], in_proj_kernel, in_proj_bias, precision=precision)
         projected = jnp.split(packed, 3, axis=-1)
     else:
