@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import torch
 from flax import nnx
@@ -22,6 +24,7 @@ from ._randomness import randomness_rows
 from ._run import Run, cotangents
 from ._torch import run_torch
 from ._training import training_rows
+from ._trees import map_leaves
 from .compare import Row, precision_rows, semantic_rows
 from .criteria import CRITERIA
 from .options import Options
@@ -147,6 +150,8 @@ class Pair:
             rows += self._precision(args, kwargs, training, truth, where)
         if first and ("L3" in options.levels or options.device == "gpu"):
             rows += self._accelerator(args, kwargs, training, truth, where)
+        if first and not training and "L6" in options.levels:
+            rows += self._half(args, kwargs, where)
         return rows, len(truth.masks)
 
     def _precision(
@@ -170,6 +175,22 @@ class Pair:
         if isinstance(ours, str):
             return [_failed("L3", where, ours)]
         return precision_rows(truth, theirs, ours, where, level="L3")
+
+    def _half(self, args: Any, kwargs: Any, where: str) -> list[Row]:
+        """L6: outputs of both sides in bfloat16 against the truth at the same rounded weights.
+
+        Gradients are left out: at 8 bits a value near a kink falls on the other side of it.
+        """
+        rounded = copy.deepcopy(self.torch_module).bfloat16()
+        inputs, named = map_leaves((args, dict(kwargs)), _rounded)
+        settings: dict[str, Any] = {"seed": self.options.seed, "training": False}
+        truth = run_torch(rounded, inputs, named, dtype=torch.float64, **settings)
+        theirs = run_torch(rounded, inputs, named, dtype=torch.bfloat16, **settings)
+        ours = self._flax(inputs, named, ml_dtypes.bfloat16, False, truth)
+        if isinstance(ours, str):
+            return [_failed("L6", where, ours)]
+        sides = [Run(side.outputs) for side in (truth, theirs, ours)]
+        return precision_rows(sides[0], sides[1], sides[2], where, level="L6", eps=2**-8)
 
     def _torch32(self, args: Any, kwargs: Any, training: bool, truth: Run) -> Run:
         return run_torch(
@@ -204,6 +225,14 @@ class Pair:
             masks=masks,
             device=device,
         )
+
+
+def _rounded(value: Any) -> Any:
+    """Round float arrays to bfloat16 and keep them as float32."""
+    array = as_numpy(value)
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    return array.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def accelerators() -> list[jax.Device]:

@@ -27,6 +27,12 @@ def test_skips_are_what_they_should_be():
     assert dropout["L5"][0].passed
 
 
+@pytest.mark.parametrize("name", ["SimpleModel", "Model", "LayerNorm", "exercise6_TwoParts"])
+def test_bfloat16_on_request(name):
+    report = certify(entry(name), levels=("L0", "L6")).require()
+    assert [row.what for row in report.by_level()["L6"]] == ["output"]
+
+
 def test_other_seed():
     assert certify(entry("SimpleModel"), seed=5).passed
 

@@ -39,6 +39,9 @@ class Build:
             kwargs["rngs"] = self.rngs
         return cls(*args, **kwargs)
 
+    def array(self, values: list[float]) -> Any:
+        return torch.tensor(values) if self.module is torch.nn else np.array(values, np.float32)
+
     def chain(self, *layers: Any) -> Any:
         return self.module.Sequential(*layers)
 
@@ -174,7 +177,7 @@ def _losses(self: Any, b: Build) -> None:
     self.mse = b("MSELoss")
     self.l1 = b("L1Loss")
     self.smooth = b("SmoothL1Loss", beta=0.7)
-    self.logits = b("BCEWithLogitsLoss")
+    self.logits = b("BCEWithLogitsLoss", pos_weight=b.array([0.5, 1.0, 2.0, 3.0, 0.7]))
     self.sigmoid = b("Sigmoid")
     self.bce = b("BCELoss")
     self.log_softmax = b("LogSoftmax", dim=-1)
@@ -225,6 +228,8 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("Flatten", "input.ndim == 0", "the branch for scalars"),
     ("Flatten", "5  ->  6", "the branch for volumes; the input is an image"),
     ("Flatten", "2  ->  3", "the branch for arrays of rank 3; the input is an image"),
+    ("NLLLoss", "ignore_index", "no label of the input is that one"),
+    ("SmoothL1Loss", "in: if beta == 0", "beta is not 0 here"),
     ("AvgPool3d", "count_include_pad", "there is no padding to count"),
 )
 """Edits that change no result: the layer's name begins so, the words hold this, the reason."""

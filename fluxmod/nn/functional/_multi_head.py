@@ -83,7 +83,9 @@ def multi_head_attention_forward(
     Source: torch.nn.functional.multi_head_attention_forward, PyTorch 2.13 documentation.
     """
     kernels: Any = (q_proj_kernel, k_proj_kernel, v_proj_kernel)
-    if not use_separate_proj_weight:
+    if use_separate_proj_weight:
+        in_proj_kernel = None
+    else:
         kernels = (None,) * 3 if in_proj_kernel is None else jnp.split(in_proj_kernel, 3, axis=1)
     batched, statics = query.ndim == 3, (static_k, static_v)
     use_position = is_causal and key_padding_mask is None and not need_weights
@@ -93,11 +95,8 @@ def multi_head_attention_forward(
     masks = (None if use_position else attn_mask, key_padding_mask)
     _check_masks(inputs, masks, num_heads, static_k)
 
-    if query is key is value and not use_separate_proj_weight:  # one product, not three
-        packed = linear(inputs[0], in_proj_kernel, in_proj_bias, precision=precision)
-        projected = jnp.split(packed, 3, axis=-1)
-    else:
-        projected = _project(inputs, kernels, in_proj_bias, precision)
+    packed = in_proj_kernel if query is key is value else None
+    projected = _project(inputs, kernels, packed, in_proj_bias, precision)
     q, k, v = _heads(projected, (bias_k, bias_v), statics, num_heads)
     if add_zero_attn:
         k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in (k, v))
@@ -138,8 +137,15 @@ def _explicit(
 
 
 def _project(
-    inputs: tuple[jax.Array, ...], kernels: Any, bias: jax.Array | None, precision: Any
+    inputs: tuple[jax.Array, ...],
+    kernels: Any,
+    packed: jax.Array | None,
+    bias: jax.Array | None,
+    precision: Any,
 ) -> list[jax.Array]:
+    """Project query, key and value; in self-attention by one product with the packed kernel."""
+    if packed is not None:
+        return jnp.split(linear(inputs[0], packed, bias, precision=precision), 3, axis=-1)
     biases = (None,) * 3 if bias is None else jnp.split(bias, 3)
     return [
         linear(x, kernel, b, precision=precision)
