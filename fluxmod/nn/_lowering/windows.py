@@ -100,7 +100,7 @@ def window_max(
     """
     axes = [axis % x.ndim for axis in axes]
     sizes = [x.shape[axis] for axis in axes]
-    arrays = (x, jnp.zeros(x.shape, int)) if places else (x,)
+    arrays: tuple[jax.Array, ...] = (x, jnp.zeros(x.shape, int)) if places else (x,)
     for i in reversed(range(len(axes))):  # the innermost first: earlier rows win among equals
         if places:
             step = lax.broadcasted_iota(int, arrays[1].shape, axes[i]) * math.prod(sizes[i + 1 :])
