@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fluxmod.nn import functional as F
+from fluxmod.nn.functional._reduction import REDUCTIONS, check_reduction, chosen_reduction
 
 from ._axes import Axes, Channel
 from ._module import Buffer, Module
@@ -27,15 +29,16 @@ __all__ = [
 
 
 class _Loss(Module):
-    """Shared by the losses: the reduction, and torch's two older arguments for it."""
+    """Shared by the losses: the reduction, and torch's two older arguments for it, which warn."""
+
+    _reductions = REDUCTIONS
 
     def __init__(
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
-        if size_average is not None or reduce is not None:
-            mean = size_average is None or size_average
-            summed = "mean" if mean else "sum"
-            reduction = summed if reduce is None or reduce else "none"
+        who = type(self).__name__
+        reduction = chosen_reduction(size_average, reduce, reduction, who)
+        check_reduction(reduction, who, self._reductions)
         self.reduction = reduction
 
 
@@ -48,17 +51,32 @@ class _WeightedLoss(_Loss):
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
+        *,
+        param_dtype: Any = None,
     ) -> None:
         super().__init__(size_average, reduce, reduction)
-        self.weight = _buffer(weight)
+        self.weight = _buffer(weight, param_dtype)
 
 
-def _buffer(value: Any) -> Any:
-    return nnx.data(None) if value is None else Buffer(jnp.asarray(value))
+def _buffer(value: Any, dtype: Any) -> Any:
+    """A buffer in the dtype given, or the value's own; torch lists none for None."""
+    return nnx.data(None) if value is None else Buffer(jnp.asarray(value, dtype))
 
 
-def _held(buffer: Buffer | None, like: jax.Array) -> jax.Array | None:
-    return None if buffer is None else buffer[...].astype(like.dtype)
+def _held(buffer: Buffer | None) -> jax.Array | None:
+    return None if buffer is None else buffer[...]
+
+
+class _ProbabilityChannel(Channel):
+    """A target's class axis: only probabilities have one, labels are integers without it."""
+
+    def to_flax(self, array: np.ndarray) -> np.ndarray:
+        """Move the class axis to the end, if the array has one."""
+        return array if array.dtype.kind in "iub" else super().to_flax(array)
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """Move the class axis to torch's place, if the array has one."""
+        return array if array.dtype.kind in "iub" else super().to_torch(array)
 
 
 class MSELoss(_Loss):
@@ -130,6 +148,14 @@ class HuberLoss(_Loss):
 class BCELoss(_WeightedLoss):
     """Binary cross-entropy of probabilities; the twin of ``torch.nn.BCELoss``.
 
+    Args:
+        weight: factors that broadcast to the input's shape; a buffer.
+        param_dtype: dtype to keep the weight in; that of the array given by default.
+
+    Raises:
+        TypeError: input and target of different dtypes.
+        ValueError: shapes differ; values outside [0, 1], which give NaN in compiled code.
+
     >>> BCELoss()(jnp.zeros(1), jnp.ones(1)).item()
     100.0
 
@@ -137,15 +163,20 @@ class BCELoss(_WeightedLoss):
     """
 
     def __call__(self, input: jax.Array, target: jax.Array) -> jax.Array:
-        weight = _held(self.weight, input)
+        weight = _held(self.weight)
         return F.binary_cross_entropy(input, target, weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
     """Binary cross-entropy of logits; the twin of ``torch.nn.BCEWithLogitsLoss``.
 
-    >>> BCEWithLogitsLoss()(jnp.zeros(1), jnp.ones(1)).round(4).item()  # doctest: +ELLIPSIS
-    0.693...
+    Args:
+        weight: factors that broadcast to the input's shape; a buffer.
+        pos_weight: factors of the positive term; a buffer.
+        param_dtype: dtype to keep both in; that of the array given by default.
+
+    >>> f"{BCEWithLogitsLoss()(jnp.zeros(1), jnp.ones(1)):.4f}"
+    '0.6931'
 
     Source: torch.nn.BCEWithLogitsLoss, PyTorch 2.13 documentation.
     """
@@ -157,29 +188,37 @@ class BCEWithLogitsLoss(_Loss):
         reduce: bool | None = None,
         reduction: str = "mean",
         pos_weight: Any = None,
+        *,
+        param_dtype: Any = None,
     ) -> None:
         super().__init__(size_average, reduce, reduction)
-        self.weight = _buffer(weight)
-        self.pos_weight = _buffer(pos_weight)
+        self.weight = _buffer(weight, param_dtype)
+        self.pos_weight = _buffer(pos_weight, param_dtype)
 
     def __call__(self, input: jax.Array, target: jax.Array) -> jax.Array:
         return F.binary_cross_entropy_with_logits(
             input,
             target,
-            _held(self.weight, input),
+            _held(self.weight),
             reduction=self.reduction,
-            pos_weight=_held(self.pos_weight, input),
+            pos_weight=_held(self.pos_weight),
         )
 
 
 class KLDivLoss(_Loss):
     """Kullback-Leibler divergence of log-probabilities; the twin of ``torch.nn.KLDivLoss``.
 
+    Args:
+        reduction: 'batchmean' is the divergence itself; 'mean' divides by the number of elements.
+        log_target: the target holds log-probabilities too.
+
     >>> KLDivLoss(reduction="batchmean")(jnp.zeros((1, 1)), jnp.ones((1, 1))).item()
     0.0
 
     Source: torch.nn.KLDivLoss, PyTorch 2.13 documentation.
     """
+
+    _reductions = (*REDUCTIONS, "batchmean")
 
     def __init__(
         self,
@@ -216,8 +255,9 @@ class NLLLoss(_WeightedLoss):
         reduction: str = "mean",
         *,
         channels_last: bool = False,
+        param_dtype: Any = None,
     ) -> None:
-        super().__init__(weight, size_average, reduce, reduction)
+        super().__init__(weight, size_average, reduce, reduction, param_dtype=param_dtype)
         self.ignore_index = ignore_index
         self.channels_last = channels_last
 
@@ -230,9 +270,9 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(
             input,
             target,
-            _held(self.weight, input),
-            self.ignore_index,
-            self.reduction,
+            _held(self.weight),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
             channels_last=self.channels_last,
         )
 
@@ -248,9 +288,14 @@ class CrossEntropyLoss(_WeightedLoss):
         ignore_index: a label that counts for nothing.
         label_smoothing: share of the target spread evenly over all classes.
         channels_last: the classes are the last axis of a map (N, *, C); torch has (N, C, *).
+        param_dtype: dtype to keep the weight in; that of the array given by default.
 
-    >>> CrossEntropyLoss()(jnp.zeros((1, 2)), jnp.array([1])).round(4).item()  # doctest: +ELLIPSIS
-    0.693...
+    Raises:
+        IndexError: labels outside [0, C); in compiled code they give NaN.
+        ValueError: shapes do not fit.
+
+    >>> f"{CrossEntropyLoss()(jnp.zeros((1, 2)), jnp.array([1])):.4f}"
+    '0.6931'
 
     Source: torch.nn.CrossEntropyLoss, PyTorch 2.13 documentation.
     """
@@ -265,8 +310,9 @@ class CrossEntropyLoss(_WeightedLoss):
         label_smoothing: float = 0.0,
         *,
         channels_last: bool = False,
+        param_dtype: Any = None,
     ) -> None:
-        super().__init__(weight, size_average, reduce, reduction)
+        super().__init__(weight, size_average, reduce, reduction, param_dtype=param_dtype)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.channels_last = channels_last
@@ -276,15 +322,15 @@ class CrossEntropyLoss(_WeightedLoss):
         """The classes of a map, and of probabilities for one, are on axis 1 in torch."""
         if not self.channels_last:
             return Axes()
-        return Axes(inputs=(Channel(1, min_rank=3), None))
+        return Axes(inputs=(Channel(1, min_rank=3), _ProbabilityChannel(1, min_rank=3)))
 
     def __call__(self, input: jax.Array, target: jax.Array) -> jax.Array:
         return F.cross_entropy(
             input,
             target,
-            _held(self.weight, input),
-            self.ignore_index,
-            self.reduction,
-            self.label_smoothing,
+            _held(self.weight),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
             channels_last=self.channels_last,
         )

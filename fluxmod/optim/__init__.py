@@ -13,9 +13,9 @@ from ._family import Settings as Settings
 from ._sgd import SGD as SGD
 
 __all__ = [
-    "FAMILIES",
     "Adam",
     "AdamW",
+    "FAMILIES",
     "Family",
     "OptimizerState",
     "SGD",

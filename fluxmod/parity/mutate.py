@@ -46,6 +46,7 @@ INERT = frozenset(
         "num_embeddings",
         "features",
         "num_layers",
+        "head_dim",
         "kdim",
         "vdim",
         "embed_dim",

@@ -218,7 +218,8 @@ GRADIENTS = ("shape_dtype", "forward", "input_grads")
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case):
-    for check in (*GRADIENTS, "float32"):
+    finite = not case.id.split("-")[1].startswith(("kinks", "ends"))
+    for check in (*GRADIENTS, *(["float32"] if finite else [])):
         run(case, check)
 
 
@@ -372,7 +373,7 @@ def test_weights_are_buffers_of_the_state_dict_and_none_is_not():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_two_dtypes_are_promoted_or_refused_as_in_torch(name, x64, strict_promotion):
+def test_two_dtypes_are_promoted_or_refused_as_in_torch(name, x64):
     p = np.random.default_rng(0).random((3, 4))
     labels = name == "nll_loss"
     target = np.array([0, 3, 1]) if labels else p

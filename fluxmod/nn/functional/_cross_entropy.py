@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ._loss import reduce
-from ._softmax import log_softmax
+from fluxmod.nn._check import check_floating
+
+from ._norm import compute_dtype
+from ._reduction import check_reduction, chosen_reduction, concrete, reduced
 
 __all__ = ["cross_entropy", "nll_loss"]
 
@@ -19,7 +20,9 @@ def cross_entropy(
     input: jax.Array,
     target: jax.Array,
     weight: jax.Array | None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
+    reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     *,
@@ -33,41 +36,53 @@ def cross_entropy(
         returns the labels' shape, or a scalar.
 
     Args:
-        weight: (C), the weight of each class; 'mean' divides by the weights of the labels.
-        ignore_index: a label that counts for nothing; torch raises for other labels outside
-            [0, C), which give NaN here.
+        weight: (C), the weight of each class; 'mean' divides by the weights of the labels, or by
+            the number of rows where the target holds probabilities.
+        size_average, reduce: torch's older words for ``reduction``; they warn, as there.
+        ignore_index: a label that counts for nothing.
         label_smoothing: share of the target spread evenly over all classes.
 
     Raises:
+        IndexError: labels outside [0, C), where they are known; in compiled code they give NaN.
+        TypeError: labels that are not integers, probabilities that are.
         ValueError: shapes do not fit; ``label_smoothing`` outside [0, 1].
 
-    >>> cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1])).round(4).item()  # doctest: +ELLIPSIS
-    0.693...
+    >>> f"{cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1])):.4f}"
+    '0.6931'
 
     Source: torch.nn.functional.cross_entropy, PyTorch 2.13 documentation.
     """
+    who = "cross_entropy"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    check_reduction(reduction, who)
     if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(
-            f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}."
-        )
-    logits, target = _classes_last(input, target, channels_last, "cross_entropy")
-    log_p = log_softmax(logits, -1)
-    _check_weight(weight, log_p.shape[-1], "cross_entropy")
-    if jnp.issubdtype(target.dtype, jnp.inexact):
-        return _of_probabilities(log_p, target, weight, reduction, label_smoothing)
-    loss, share = _of_labels(log_p, target, weight, ignore_index)
+        raise ValueError(f"{who}: label_smoothing must be between 0 and 1, got {label_smoothing}.")
+    axis = _class_axis(input, channels_last, who)
+    soft = _is_soft(input, target, axis, ignore_index, who)
+    logits = jnp.moveaxis(input, axis, -1)
+    classes = logits.shape[-1]
+    log_p = logits.astype(compute_dtype(input.dtype))
+    log_p = jax.nn.log_softmax(log_p, -1) if logits.size else log_p
+    weight = _class_weight(weight, log_p, who)
+    if soft:
+        dtype = jnp.promote_types(input.dtype, target.dtype)
+        p = jnp.moveaxis(target, axis, -1)
+        return _of_probabilities(log_p, p, weight, reduction, label_smoothing).astype(dtype)
+    loss, share = _of_labels(log_p, target, weight, ignore_index, who)
     if label_smoothing > 0.0:
-        w = jnp.ones(log_p.shape[-1], log_p.dtype) if weight is None else weight
-        smooth = jnp.where(target == ignore_index, 0.0, -(log_p * w).sum(-1))
-        loss = (1.0 - label_smoothing) * loss + label_smoothing / log_p.shape[-1] * smooth
-    return _weighted(loss, share, reduction, "cross_entropy")
+        smooth = -(log_p if weight is None else log_p * weight).sum(-1)
+        smooth = jnp.where(target == ignore_index, 0.0, smooth)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing / classes * smooth
+    return _over_shares(loss, share, reduction, who).astype(input.dtype)
 
 
 def nll_loss(
     input: jax.Array,
     target: jax.Array,
     weight: jax.Array | None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
+    reduce: bool | None = None,
     reduction: str = "mean",
     *,
     channels_last: bool = False,
@@ -81,61 +96,118 @@ def nll_loss(
 
     Source: torch.nn.functional.nll_loss, PyTorch 2.13 documentation.
     """
-    log_p, target = _classes_last(input, target, channels_last, "nll_loss")
-    if not jnp.issubdtype(target.dtype, jnp.integer):
-        raise TypeError(f"nll_loss: expected integer labels, got {target.dtype}.")
-    _check_weight(weight, log_p.shape[-1], "nll_loss")
-    loss, share = _of_labels(log_p, target, weight, ignore_index)
-    return _weighted(loss, share, reduction, "nll_loss")
+    who = "nll_loss"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    check_reduction(reduction, who)
+    axis = _class_axis(input, channels_last, who)
+    _check_labels(input, target, axis, who)
+    log_p = jnp.moveaxis(input, axis, -1).astype(compute_dtype(input.dtype))
+    weight = _class_weight(weight, log_p, who)
+    loss, share = _of_labels(log_p, target, weight, ignore_index, who)
+    return _over_shares(loss, share, reduction, who).astype(input.dtype)
 
 
-def _classes_last(
-    input: jax.Array, target: jax.Array, channels_last: bool, who: str
-) -> tuple[jax.Array, jax.Array]:
-    """Move the class axis to the end, of probabilities too, and check that shapes fit."""
+# --- what fits ----------------------------------------------------------------------------------
+
+
+def _class_axis(input: jax.Array, channels_last: bool, who: str) -> int:
+    check_floating(input, who)
     if input.ndim == 0:
         raise ValueError(f"{who}: expected an input with a class axis, got a scalar.")
-    probabilities = jnp.issubdtype(target.dtype, jnp.inexact)
-    move = input.ndim > 2 and not channels_last
-    logits = jnp.moveaxis(input, 1, -1) if move else input
-    wanted = logits.shape if probabilities else logits.shape[:-1]
-    target = jnp.moveaxis(target, 1, -1) if move and probabilities else target
-    if target.shape != wanted:
-        kind = "probabilities" if probabilities else "labels"
-        raise ValueError(
-            f"{who}: expected {kind} of shape {tuple(wanted)} for input {tuple(input.shape)} "
-            f"(class axis {'last' if not move else 1}), got shape {tuple(target.shape)}."
+    return 1 if input.ndim > 1 and not channels_last else input.ndim - 1
+
+
+def _is_soft(input: jax.Array, target: jax.Array, axis: int, ignore_index: int, who: str) -> bool:
+    """Whether the target holds probabilities: as in torch, by its shape."""
+    floating = jnp.issubdtype(target.dtype, jnp.floating)
+    if target.shape != input.shape:
+        if floating and target.ndim == input.ndim:
+            raise ValueError(
+                f"{who}: expected probabilities of the input's shape {tuple(input.shape)}, got "
+                f"shape {tuple(target.shape)}."
+            )
+        _check_labels(input, target, axis, who)
+        return False
+    if not floating:
+        raise TypeError(
+            f"{who}: a target of the input's shape {tuple(input.shape)} holds probabilities and "
+            f"must be of floats, got {target.dtype}. Labels have no class axis."
         )
-    return logits, target
+    if ignore_index >= 0:
+        raise ValueError(f"{who}: ignore_index={ignore_index} needs labels, got probabilities.")
+    return True
 
 
-def _check_weight(weight: jax.Array | None, classes: int, who: str) -> None:
-    if weight is not None and weight.shape != (classes,):
+def _check_labels(input: jax.Array, target: jax.Array, axis: int, who: str) -> None:
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        raise TypeError(f"{who}: labels must be integers, got {target.dtype}.")
+    wanted = input.shape[:axis] + input.shape[axis + 1 :]
+    if target.shape == wanted:
+        return
+    hint = ""
+    if input.ndim > 2:
+        last = axis == input.ndim - 1
+        other = input.shape[:1] + input.shape[2:] if last else input.shape[:-1]
+        if target.shape == other:
+            hint = f" They fit channels_last={not last}."
+    raise ValueError(
+        f"{who}: expected labels of shape {tuple(wanted)} for an input of shape "
+        f"{tuple(input.shape)} with the classes on axis {axis}, got shape {tuple(target.shape)}."
+        f"{hint}"
+    )
+
+
+def _class_weight(weight: jax.Array | None, log_p: jax.Array, who: str) -> jax.Array | None:
+    if weight is None:
+        return None
+    if weight.shape != log_p.shape[-1:]:
         raise ValueError(
-            f"{who}: expected one weight for each of the {classes} classes, got shape "
+            f"{who}: expected one weight for each of the {log_p.shape[-1]} classes, got shape "
             f"{tuple(weight.shape)}."
         )
+    weight = weight.astype(log_p.dtype)
+    return weight.reshape((1,) * (log_p.ndim - 1) + (-1,))
+
+
+# --- what it costs ------------------------------------------------------------------------------
 
 
 def _of_labels(
-    log_p: jax.Array, target: jax.Array, weight: jax.Array | None, ignore_index: int
+    log_p: jax.Array, target: jax.Array, weight: jax.Array | None, ignore_index: int, who: str
 ) -> tuple[jax.Array, jax.Array]:
     """Loss and weight of each label; an ignored one has neither, one outside the range is NaN."""
     classes = log_p.shape[-1]
+    _refuse_unknown(target, classes, ignore_index, who)
     kept = target != ignore_index
     outside = kept & ((target < 0) | (target >= classes))
     label = jnp.where(kept & ~outside, target, 0)
-    share = jnp.ones_like(log_p, shape=label.shape) if weight is None else weight[label]
-    share = jnp.where(kept, share, 0.0).astype(log_p.dtype)
-    picked = jnp.take_along_axis(log_p, label[..., None], axis=-1)[..., 0]
-    loss = jnp.where(kept, -picked, 0.0) * share
+    share = jnp.ones(label.shape, log_p.dtype)
+    if weight is not None:
+        share = jnp.take(weight.reshape(-1), label, axis=0, mode="clip")
+    share = jnp.where(kept, share, 0.0)
+    picked = jnp.take_along_axis(log_p, label[..., None], axis=-1, mode="clip")[..., 0]
+    loss = jnp.where(kept, -picked * share, 0.0)
     return jnp.where(outside, jnp.nan, loss), share
 
 
-def _weighted(loss: jax.Array, share: jax.Array, reduction: str, who: str) -> jax.Array:
+def _refuse_unknown(target: jax.Array, classes: int, ignore_index: int, who: str) -> None:
+    labels = concrete(target)
+    if labels is None:
+        return
+    wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
+    if wrong.size:
+        found = [int(v) for v in np.unique(wrong)[::-1]]
+        shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+        raise IndexError(
+            f"{who}: labels must lie in [0, {classes}) or be ignore_index={ignore_index}; "
+            f"{wrong.size} of {labels.size} do not: {shown}."
+        )
+
+
+def _over_shares(loss: jax.Array, share: jax.Array, reduction: str, who: str) -> jax.Array:
     if reduction == "mean":
         return loss.sum() / share.sum()
-    return reduce(loss, reduction, who)
+    return reduced(loss, reduction, who)
 
 
 def _of_probabilities(
@@ -146,12 +218,12 @@ def _of_probabilities(
     label_smoothing: float,
 ) -> jax.Array:
     """Targets that are distributions; 'mean' divides by the number of rows, weights or not."""
-    classes = log_p.shape[-1]
-    target = target.astype(log_p.dtype)
+    dtype = jnp.promote_types(log_p.dtype, target.dtype)
+    log_p, target = log_p.astype(dtype), target.astype(dtype)
     if label_smoothing > 0.0:
-        target = target * (1.0 - label_smoothing) + label_smoothing / classes
-    terms = log_p * target if weight is None else log_p * target * weight
-    loss = -terms.sum(-1)
+        target = target * (1.0 - label_smoothing) + label_smoothing / log_p.shape[-1]
+    terms = log_p * target
+    loss = -(terms if weight is None else terms * weight.astype(dtype)).sum(-1)
     if reduction == "mean":
-        return loss.sum() / math.prod(loss.shape)
-    return reduce(loss, reduction, "cross_entropy")
+        return loss.sum() / (loss.size if log_p.size else 0)  # 0 / 0 is torch's NaN
+    return reduced(loss, reduction, "cross_entropy")

@@ -1,11 +1,27 @@
-"""Losses with torch's reductions, weights and edge cases."""
+"""Losses that compare element with element, with torch's reductions, weights and edge cases."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.scipy.special import xlogy
+
+from fluxmod.nn._check import check_floating
+
+from ._norm import compute_dtype
+from ._reduction import (
+    REDUCTIONS,
+    check_reduction,
+    chosen_reduction,
+    concrete,
+    pair,
+    reduced,
+    same_shape,
+)
 
 __all__ = [
     "binary_cross_entropy",
@@ -17,192 +33,298 @@ __all__ = [
     "smooth_l1_loss",
 ]
 
-# Every function is the twin of the one of that name in torch.nn.functional, PyTorch 2.13.
-# reduction is 'none', 'mean' or 'sum'; 'mean' divides by the number of elements.
 
+def mse_loss(
+    input: jax.Array,
+    target: jax.Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: jax.Array | None = None,
+) -> jax.Array:
+    """Return the squared difference; the twin of ``torch.nn.functional.mse_loss``.
 
-def reduce(loss: jax.Array, reduction: str, who: str) -> jax.Array:
-    """Apply a reduction; an unknown one is a ValueError."""
-    if reduction == "none":
-        return loss
-    if reduction == "mean":
-        return jnp.mean(loss)
-    if reduction == "sum":
-        return jnp.sum(loss)
-    raise ValueError(f"{who}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}.")
+    Args:
+        size_average, reduce: torch's older words for ``reduction``; they warn, as there.
+        weight: factors of input's shape; 'mean' then divides by their sum.
 
-
-def _pair(input: jax.Array, target: jax.Array, who: str) -> tuple[jax.Array, jax.Array]:
-    """Broadcast input and target, which torch allows, and agree on a dtype."""
-    try:
-        input, target = jnp.broadcast_arrays(input, target)
-    except ValueError:
-        raise ValueError(
-            f"{who}: input of shape {tuple(input.shape)} and target of shape "
-            f"{tuple(target.shape)} do not broadcast."
-        ) from None
-    dtype = jnp.promote_types(input.dtype, target.dtype)
-    return input.astype(dtype), target.astype(dtype)
-
-
-def mse_loss(input: jax.Array, target: jax.Array, reduction: str = "mean") -> jax.Array:
-    """Return the squared difference.
+    Raises:
+        ValueError: shapes that do not broadcast (those that differ warn, as in torch).
 
     >>> mse_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])).item()
     2.0
+
+    Source: torch.nn.functional.mse_loss, PyTorch 2.13 documentation.
     """
-    input, target = _pair(input, target, "mse_loss")
-    difference = input - target
-    return reduce(difference * difference, reduction, "mse_loss")
+    who = "mse_loss"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    x, y, dtype = pair(input, target, who)
+    return _weighted(jnp.square(x - y), input, weight, reduction, who).astype(dtype)
 
 
-def l1_loss(input: jax.Array, target: jax.Array, reduction: str = "mean") -> jax.Array:
+def l1_loss(
+    input: jax.Array,
+    target: jax.Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: jax.Array | None = None,
+) -> jax.Array:
     """Return the absolute difference; its gradient where both are equal is 0.
+
+    The twin of ``torch.nn.functional.l1_loss``; arguments and errors as in ``mse_loss``.
 
     >>> l1_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])).item()
     1.0
+
+    Source: torch.nn.functional.l1_loss, PyTorch 2.13 documentation.
     """
-    input, target = _pair(input, target, "l1_loss")
-    return reduce(_abs(input - target), reduction, "l1_loss")
+    who = "l1_loss"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    x, y, dtype = pair(input, target, who)
+    return _weighted(_abs(x - y), input, weight, reduction, who).astype(dtype)
+
+
+def _weighted(
+    loss: jax.Array, input: jax.Array, weight: jax.Array | None, reduction: str, who: str
+) -> jax.Array:
+    if weight is None:
+        return reduced(loss, reduction, who)
+    same_shape(input, weight, who, "weight")
+    weight = weight.astype(loss.dtype)
+    loss = loss * jnp.broadcast_to(weight, loss.shape)
+    if reduction == "mean":
+        return jnp.sum(loss) / jnp.sum(weight)
+    return reduced(loss, reduction, who)
 
 
 def _abs(x: jax.Array) -> jax.Array:
-    """``|x|`` with gradient 0 at 0."""
-    return lax.stop_gradient(jnp.sign(x)) * x
+    """``|x|`` with torch's gradient: 0 at 0, and 0 for NaN."""
+    return x * jnp.where(x > 0, 1, jnp.where(x < 0, -1, 0)).astype(x.dtype)
 
 
 def smooth_l1_loss(
-    input: jax.Array, target: jax.Array, reduction: str = "mean", beta: float = 1.0
+    input: jax.Array,
+    target: jax.Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
 ) -> jax.Array:
     """Return half the squared difference over ``beta`` below ``beta``, the absolute one above.
 
+    The twin of ``torch.nn.functional.smooth_l1_loss``; errors as in ``mse_loss``.
+
+    Raises:
+        ValueError: a negative ``beta``.
+
     >>> smooth_l1_loss(jnp.array([0.5, 3.0]), jnp.zeros(2), reduction="none").tolist()
     [0.125, 2.5]
+
+    Source: torch.nn.functional.smooth_l1_loss, PyTorch 2.13 documentation.
     """
+    who = "smooth_l1_loss"
     if beta < 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}.")
+        raise ValueError(f"{who}: beta must not be negative, got {beta}.")
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    x, y, dtype = pair(input, target, who)
     if beta == 0:
-        return l1_loss(input, target, reduction)
-    input, target = _pair(input, target, "smooth_l1_loss")
-    distance = _abs(input - target)
-    loss = jnp.where(distance < beta, 0.5 * distance * distance / beta, distance - 0.5 * beta)
-    return reduce(loss, reduction, "smooth_l1_loss")
+        return reduced(_abs(x - y), reduction, who).astype(dtype)
+    distance = _abs(x - y)
+    far = distance >= beta
+    # the branch not taken stays finite: its gradient would be 0 * inf
+    near = jnp.square(jnp.where(far, 0, x - y)) * 0.5 / beta
+    return reduced(jnp.where(far, distance - 0.5 * beta, near), reduction, who).astype(dtype)
 
 
 def huber_loss(
-    input: jax.Array, target: jax.Array, reduction: str = "mean", delta: float = 1.0
+    input: jax.Array,
+    target: jax.Array,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: jax.Array | None = None,
 ) -> jax.Array:
-    """Return ``delta * smooth_l1_loss(beta=delta)``.
+    """Return ``delta * smooth_l1_loss(beta=delta)``; ``torch.nn.functional.huber_loss``.
+
+    Args:
+        weight: factors of input's shape; 'mean' divides by the number of elements all the same.
+
+    Raises:
+        ValueError: ``delta`` is not positive; shapes as in ``mse_loss``.
 
     >>> huber_loss(jnp.array([3.0]), jnp.zeros(1), delta=2.0).item()
     4.0
+
+    Source: torch.nn.functional.huber_loss, PyTorch 2.13 documentation.
     """
+    who = "huber_loss"
     if delta <= 0:
-        raise ValueError(f"huber_loss: delta must be positive, got {delta}.")
-    input, target = _pair(input, target, "huber_loss")
-    distance = _abs(input - target)
-    loss = jnp.where(distance < delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
-    return reduce(loss, reduction, "huber_loss")
+        raise ValueError(f"{who}: delta must be positive, got {delta}.")
+    x, y, dtype = pair(input, target, who)
+    distance = _abs(x - y)
+    far = distance > delta
+    near = jnp.square(jnp.where(far, 0, x - y)) * 0.5
+    loss = jnp.where(far, delta * (distance - 0.5 * delta), near)
+    if weight is not None:
+        same_shape(input, weight, who, "weight")
+        loss = loss * jnp.broadcast_to(weight.astype(loss.dtype), loss.shape)
+    return reduced(loss, reduction, who).astype(dtype)
 
 
 def binary_cross_entropy(
     input: jax.Array,
     target: jax.Array,
     weight: jax.Array | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Return ``-(y log p + (1 - y) log(1 - p))`` with logarithms clamped at -100.
 
-    torch raises where ``p`` is outside [0, 1]; here that gives NaN.
+    The twin of ``torch.nn.functional.binary_cross_entropy``. In compiled code, which cannot raise,
+    a value outside [0, 1] gives NaN where that of the input is.
 
     Raises:
-        ValueError: shapes differ.
+        TypeError: input and target of different dtypes.
+        ValueError: shapes differ; values outside [0, 1], where they are known.
 
     >>> binary_cross_entropy(jnp.array([0.0]), jnp.array([1.0])).item()
     100.0
+
+    Source: torch.nn.functional.binary_cross_entropy, PyTorch 2.13 documentation.
     """
-    if input.shape != target.shape:
+    who = "binary_cross_entropy"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    check_floating(input, who)
+    if target.dtype != input.dtype:
+        raise TypeError(f"{who}: expected a target of dtype {input.dtype}, got {target.dtype}.")
+    same_shape(input, target, who, "target")
+    outside = [name for name, a in (("input", input), ("target", target)) if _outside(a)]
+    if outside:
         raise ValueError(
-            f"binary_cross_entropy: target has shape {tuple(target.shape)} and input "
-            f"{tuple(input.shape)}; they must be equal."
+            f"{who}: all elements must be between 0 and 1; those of {' and '.join(outside)} are "
+            "not. For logits use binary_cross_entropy_with_logits."
         )
-    p, y = input, target.astype(input.dtype)
-    loss = -(y * _clamped_log(p) + (1 - y) * _clamped_log1m(p))
-    loss = loss if weight is None else loss * weight
-    return reduce(loss, reduction, "binary_cross_entropy")
+    wide = compute_dtype(input.dtype)
+    loss = _cross_entropy_of(input.astype(wide), target.astype(wide))
+    return reduced(_scaled(loss, weight, who), reduction, who).astype(input.dtype)
 
 
-def _clamped_log(p: jax.Array) -> jax.Array:
-    return _bounded(jnp.log(p), p)
+def _outside(x: jax.Array) -> bool:
+    values = concrete(x)
+    return values is not None and not bool(((values >= 0) & (values <= 1)).all())
 
 
-def _clamped_log1m(p: jax.Array) -> jax.Array:
-    return _bounded(jnp.log1p(-p), 1 - p)
+_SMALLEST = float(np.float32(1e-12))  # a float32 constant in torch, in every dtype
 
 
 @jax.custom_jvp
-def _bounded(value: jax.Array, argument: jax.Array) -> jax.Array:
-    """Clamp a logarithm at -100; torch's gradient divides by at least 1e-12 instead."""
-    del argument
-    return jnp.maximum(value, -100.0)
+def _cross_entropy_of(p: jax.Array, y: jax.Array) -> jax.Array:
+    return (y - 1) * jnp.maximum(jnp.log1p(-p), -100) - y * jnp.maximum(jnp.log(p), -100)
 
 
-@_bounded.defjvp
-def _bounded_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+def _cross_entropy_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
 ) -> tuple[jax.Array, jax.Array]:
-    value, argument = primals
-    slope = tangents[1] / jnp.maximum(argument, 1e-12)
-    return jnp.maximum(value, -100.0), slope
+    """torch's gradients: p's divides by 1e-12 at least, y's knows no clamp."""
+    (p, y), (along_p, along_y) = primals, tangents
+    out, tangent = _cross_entropy_of(p, y), jnp.zeros_like(p)
+    if not isinstance(along_p, SymbolicZero):
+        tangent = tangent + along_p * (p - y) / jnp.maximum((1 - p) * p, _SMALLEST)
+    if not isinstance(along_y, SymbolicZero):
+        tangent = tangent + along_y * (jnp.log1p(-p) - jnp.log(p))
+    return out, tangent
+
+
+_cross_entropy_of.defjvp(_cross_entropy_jvp, symbolic_zeros=True)
+
+
+def _scaled(loss: jax.Array, weight: jax.Array | None, who: str, what: str = "weight") -> jax.Array:
+    return loss if weight is None else loss * _spread(weight, loss, who, what)
+
+
+def _spread(weight: jax.Array, like: jax.Array, who: str, what: str) -> jax.Array:
+    """Broadcast a weight to the shape of the loss, and no further."""
+    try:
+        return jnp.broadcast_to(weight.astype(like.dtype), like.shape)
+    except ValueError:
+        raise ValueError(
+            f"{who}: {what} of shape {tuple(weight.shape)} does not broadcast to the input's shape "
+            f"{tuple(like.shape)}."
+        ) from None
 
 
 def binary_cross_entropy_with_logits(
     input: jax.Array,
     target: jax.Array,
     weight: jax.Array | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     pos_weight: jax.Array | None = None,
 ) -> jax.Array:
-    """``binary_cross_entropy`` of ``sigmoid(input)``, without overflow.
+    """Return ``binary_cross_entropy`` of ``sigmoid(input)``, without overflow.
+
+    The twin of ``torch.nn.functional.binary_cross_entropy_with_logits``.
 
     Args:
-        pos_weight: factor of the positive term, broadcast over the last axes.
+        pos_weight: factor of the positive term, broadcast to the input's shape.
 
     Raises:
+        TypeError: an input or target that is not of floats.
         ValueError: shapes differ.
 
     >>> binary_cross_entropy_with_logits(jnp.array([-1000.0]), jnp.array([1.0])).item()
     1000.0
+
+    Source: torch.nn.functional.binary_cross_entropy_with_logits, PyTorch 2.13 documentation.
     """
-    if input.shape != target.shape:
-        raise ValueError(
-            f"binary_cross_entropy_with_logits: target has shape {tuple(target.shape)} and input "
-            f"{tuple(input.shape)}; they must be equal."
-        )
-    y = target.astype(input.dtype)
-    log_sigmoid = jax.nn.log_sigmoid(input)
-    factor = 1.0 if pos_weight is None else 1 + (pos_weight - 1) * y
-    loss = (1 - y) * input - factor * log_sigmoid
-    loss = loss if weight is None else loss * weight
-    return reduce(loss, reduction, "binary_cross_entropy_with_logits")
+    who = "binary_cross_entropy_with_logits"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    check_floating(input, who)
+    check_floating(target, f"{who}, target")
+    same_shape(input, target, who, "target")
+    x, y, dtype = pair(input, target, who)
+    log_sigmoid = -jnp.logaddexp(-x, 0)
+    if pos_weight is not None:
+        log_sigmoid = log_sigmoid * ((_spread(pos_weight, x, who, "pos_weight") - 1) * y + 1)
+    loss = (1 - y) * x - log_sigmoid
+    return reduced(_scaled(loss, weight, who), reduction, who).astype(dtype)
 
 
 def kl_div(
-    input: jax.Array, target: jax.Array, reduction: str = "mean", log_target: bool = False
+    input: jax.Array,
+    target: jax.Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
 ) -> jax.Array:
     """Return ``target * (log(target) - input)``; ``input`` holds log-probabilities.
 
-    'batchmean' divides the sum by the length of the first axis, which is the divergence itself;
-    'mean' divides by the number of elements, as torch does.
+    The twin of ``torch.nn.functional.kl_div``.
 
-    >>> kl_div(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[0.5, 0.5]]), "batchmean").item()
+    Args:
+        reduction: 'batchmean' divides the sum by the length of input's first axis, which is the
+            divergence itself; 'mean' divides by the number of elements.
+        log_target: the target holds log-probabilities too.
+
+    Raises:
+        TypeError: an input or target that is not of floats.
+        ValueError: the shapes do not broadcast.
+
+    >>> kl_div(jnp.log(jnp.full((1, 2), 0.5)), jnp.full((1, 2), 0.5), reduction="batchmean").item()
     0.0
+
+    Source: torch.nn.functional.kl_div, PyTorch 2.13 documentation.
     """
-    input, target = _pair(input, target, "kl_div")
-    if log_target:
-        loss = jnp.exp(target) * (target - input)
-    else:
-        loss = xlogy(target, target) - target * input
-    if reduction == "batchmean":
-        return jnp.sum(loss) / (loss.shape[0] if loss.ndim else 1)
-    return reduce(loss, reduction, "kl_div")
+    who = "kl_div"
+    reduction = chosen_reduction(size_average, reduce, reduction, who)
+    check_reduction(reduction, who, (*REDUCTIONS, "batchmean"))
+    check_floating(input, who)
+    check_floating(target, f"{who}, target")
+    x, y, dtype = pair(input, target, who, warn=False)
+    loss = jnp.exp(y) * (y - x) if log_target else xlogy(y, y) - y * x
+    if reduction != "batchmean":
+        return reduced(loss, reduction, who).astype(dtype)
+    return (jnp.sum(loss) / (input.shape[0] if input.ndim else 1)).astype(dtype)
