@@ -31,7 +31,7 @@ __all__ = [
 class _Loss(Module):
     """Shared by the losses: the reduction, and torch's two older arguments for it, which warn."""
 
-    _reductions = REDUCTIONS
+    _reductions: tuple[str, ...] = REDUCTIONS
 
     def __init__(
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"

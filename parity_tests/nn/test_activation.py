@@ -139,13 +139,21 @@ SAMPLED = {
     **dict.fromkeys(("LeakyReLU", "Softplus"), 5),
     "PReLU": 8,
 }
+VALUES = ("shape_dtype", "forward", "input_grads", "param_grads", "float32", "repr")
 NAMES = sorted({*SAMPLED, "Hardsigmoid"})
 
 
-@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_layer(case, check):
-    run(case, check)
+def test_layer(case):
+    for check in VALUES:
+        run(case, check)
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check not in VALUES])
+@pytest.mark.parametrize("name", sorted({c.torch.__name__ for c in CASES}))
+def test_structure(name, check):
+    """State, compilation and conversion depend on the class alone; the last case has weights."""
+    run([c for c in CASES if c.torch.__name__ == name][-1], check)
 
 
 @pytest.mark.parametrize("check", ["forward", "repr", "jit", "split_merge"])

@@ -160,7 +160,8 @@ def huber_loss(
     who = "huber_loss"
     if delta <= 0:
         raise ValueError(f"{who}: delta must be positive, got {delta}.")
-    x, y, dtype = pair(input, target, who)
+    check_floating(input, who)
+    x, y, _ = pair(input, target, who)
     distance = _abs(x - y)
     far = distance > delta
     near = jnp.square(jnp.where(far, 0, x - y)) * 0.5
@@ -168,7 +169,7 @@ def huber_loss(
     if weight is not None:
         same_shape(input, weight, who, "weight")
         loss = loss * jnp.broadcast_to(weight.astype(loss.dtype), loss.shape)
-    return reduced(loss, reduction, who).astype(dtype)
+    return reduced(loss, reduction, who).astype(input.dtype)  # torch's too, whatever the target's
 
 
 def binary_cross_entropy(
