@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # torch needs a part of t
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+# Helpers whose asserts should explain themselves; registered before anything imports them.
+pytest.register_assert_rewrite("parity_tests.compare", "parity_tests.nn.cases")
 
 hypothesis.settings.register_profile(
     "some", derandomize=True, database=None, deadline=None, max_examples=50
@@ -106,6 +110,14 @@ def _torch_settings(device: str) -> None:
     torch.set_num_threads(1)
     # On a GPU some backward passes have no deterministic form; there torch may only warn.
     torch.use_deterministic_algorithms(True, warn_only=device == "gpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled() -> Iterator[None]:
+    """Compiled programs of one module are of no use to the next and take gigabytes in all."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SIZES = {"vocab_size": len(reaching.VOCABULARY), "max_tokens": reaching.TOKENS}
 
 def main() -> None:
     """Train with and without the instruction, and score both and chance."""
-    made = parser("Clone a reaching expert with VLAModel.", epochs=9)
+    made = parser("Clone a reaching expert with VLAModel.", epochs=12)
     made.add_argument("--demonstrations", type=int, default=24_000, help="moments to imitate")
     made.add_argument("--episodes", type=int, default=EPISODES, help="to score a policy by")
     options = made.parse_args()

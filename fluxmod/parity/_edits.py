@@ -23,6 +23,12 @@ _RENAMED = {
     "triu": "tril",
     "relu": "abs",
     "sigmoid": "tanh",
+    "silu": "gelu",
+    "gelu": "silu",
+    "softplus": "relu",
+    "log_sigmoid": "sigmoid",
+    "softmax": "log_softmax",
+    "log_softmax": "softmax",
 }
 """Calls that are confused with another, or whose confusion changes every value."""
 
@@ -106,6 +112,14 @@ def _variants(node: ast.AST) -> Iterator[ast.expr]:
         yield ast.Constant(node.value * 1.25 or 0.125)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         renamed = _RENAMED.get(node.func.attr)
-        if renamed and isinstance(node.func.value, ast.Name):
+        if renamed and _names_a_module(node.func.value):
             function = ast.Attribute(node.func.value, renamed, ast.Load())
             yield ast.Call(function, node.args, node.keywords)
+
+
+def _names_a_module(node: ast.expr) -> bool:
+    """Whether an expression is a dotted name such as ``jnp`` or ``jax.nn``, and no array."""
+    root = node
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    return isinstance(root, ast.Name) and root.id in ("jax", "jnp", "lax", "F", "np", "math")

@@ -202,7 +202,7 @@ def _sources(path: str, module: nnx.Module, executed: Lines | None) -> Iterator[
 
         yield Mutation(path, type(module).__name__, "source", what, plant)
     for name in _functions_called(call):
-        function = getattr(F, name)
+        function = inspect.unwrap(getattr(F, name))
         for tree, what in _edits_of(function, executed):
 
             def plant_function(

@@ -93,14 +93,13 @@ def volumes(b: Build) -> Any:
 
 def activations(b: Build) -> Any:
     return b.chain(
+        b("Hardswish"),
         b("Linear", 7, 9),
         b("Tanh"),
         b("Linear", 9, 9),
         b("Softplus", 1.5, 4.0),
         b("Linear", 9, 9),
         b("Sigmoid"),
-        b("Linear", 9, 9),
-        b("Hardswish"),
         b("Linear", 9, 9),
         b("PReLU"),
         b("Linear", 9, 9),
@@ -199,6 +198,10 @@ def _normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+_RAMP = np.linspace(-6.3, 7.1, 21)
+"""Values on every piece of the activations."""
+
+
 def _chain(build: Callable[[Build], Any]) -> tuple[Any, Any]:
     return build(Build("torch")), build(Build("flax"))
 
@@ -207,7 +210,10 @@ NETS: dict[str, tuple[Callable[[], tuple[Any, Any]], tuple[np.ndarray, ...]]] = 
     "images": (lambda: _chain(images), (_normal(3, 2, 11, 9),)),
     "sequences": (lambda: _chain(sequences), (_normal(3, 3, 13),)),
     "volumes": (lambda: _chain(volumes), (_normal(3, 2, 5, 6, 7),)),
-    "activations": (lambda: _chain(activations), (2 * _normal(3, 7),)),
+    "activations": (
+        lambda: _chain(activations),
+        (np.linspace(-6.3, 7.1, 21, dtype=np.float32).reshape(3, 7),),
+    ),
     "text": (
         lambda: _chain(text),
         (np.array([[2, 5, 5, 0, 7], [1, 2, 9, 3, 3], [4, 4, 8, 2, 6]]),),
@@ -228,6 +234,9 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("Flatten", "input.ndim == 0", "the branch for scalars"),
     ("Flatten", "5  ->  6", "the branch for volumes; the input is an image"),
     ("Flatten", "2  ->  3", "the branch for arrays of rank 3; the input is an image"),
+    ("BCEWithLogitsLoss", "1.0  ->  1.25   in: factor", "the branch without pos_weight"),
+    ("MultiheadAttention", "(None,) * 3", "the branch without packed projections"),
+    ("PReLU", "in: axis = -1 if channels_last else 1", "the branch for channels on axis 1"),
     ("NLLLoss", "ignore_index", "no label of the input is that one"),
     ("SmoothL1Loss", "in: if beta == 0", "beta is not 0 here"),
     ("AvgPool3d", "count_include_pad", "there is no padding to count"),
