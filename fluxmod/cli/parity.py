@@ -50,21 +50,28 @@ def run(
 
 
 def _table(suite: Any) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from fluxmod.parity import CRITERIA
 
-    table = Table("model", "level", "worst error", "limit", "verdict", "where")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    widths = {"model": 20, "level": 13, "worst error": 11, "limit": 7, "verdict": 7}
+    for name, width in widths.items():
+        table.add_column(name, no_wrap=True, min_width=width)
+    table.add_column("where", no_wrap=True, overflow="ellipsis")
     for report in suite.reports:
-        for level, rows in report.by_level().items():
+        for index, (level, rows) in enumerate(report.by_level().items()):
+            name = "" if index else report.model
             worst = report.worst(level)
             shows = f"{level} {CRITERIA[level].shows}"
             if worst is None:
-                table.add_row(report.model, shows, "-", "-", "[dim]skip[/]", rows[0].note)
+                table.add_row(name, shows, "-", "-", "[dim]skip[/]", rows[0].note)
                 continue
             passed = all(row.passed is not False for row in rows)
             verdict = "[green]pass[/]" if passed else "[red]FAIL[/]"
             place = f"{worst.path}: {worst.what}" if worst.path else worst.what
             numbers = (f"{worst.error:.1e}", f"{worst.limit:.1e}")
-            table.add_row(report.model, shows, *numbers, verdict, f"{place} ({worst.where})")
+            table.add_row(name, shows, *numbers, verdict, f"{place} ({worst.where})")
+        table.add_section()
     return table

@@ -313,10 +313,9 @@ def executed(module: Any, call: Any) -> Any:
 def survey(net: str, bugs: list[Mutation]) -> Iterator[Finding]:
     """Plant each bug and check."""
     theirs, ours = build(net)
+    options = parity.Options(**OPTIONS, axes=ours.axes)
     for bug in bugs:
-        report = parity.check(
-            theirs, bug.apply(ours), *NETS[net][1], options=parity.Options(**OPTIONS)
-        )
+        report = parity.check(theirs, bug.apply(ours), *NETS[net][1], options=options)
         worst = max((row.error for row in report.failures), default=0.0)
         yield Finding(net, bug, not report.passed, report.located, worst)
 
