@@ -51,6 +51,8 @@ INERT = frozenset(
         "vdim",
         "embed_dim",
         "kernel_shape",
+        "init",  # read at construction only
+        "num_parameters",
         "input_dilation",
         "enable_nested_tensor",
         "mask_check",
