@@ -239,6 +239,7 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("PReLU", "in: axis = -1 if channels_last else 1", "the branch for channels on axis 1"),
     ("PReLU", "if input.ndim > 1 else 1", "there is one slope for all channels"),
     ("Softplus", "jnp.where(linear, 0, scaled)", "a value that the outer mask hides"),
+    ("Embedding", "norm_type", "no max_norm is given"),
     ("NLLLoss", "ignore_index", "no label of the input is that one"),
     ("SmoothL1Loss", "in: if beta == 0", "beta is not 0 here"),
     ("AvgPool3d", "count_include_pad", "there is no padding to count"),
