@@ -6,14 +6,12 @@ of it and have no state.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 from flax import nnx
@@ -25,6 +23,7 @@ from fluxmod.optim import OptimizerState
 from ._pairing import Pairing, Params, Part, is_part, parts_of, path_text
 from ._plan import Problem
 from ._source import as_numpy, is_array
+from ._torch import to_tensor
 from ._torch_groups import read_optimizer
 
 __all__ = ["load_optimizer_state_dict", "optimizer_to_flax", "optimizer_to_torch"]
@@ -136,17 +135,10 @@ def load_optimizer_state_dict(torch_optimizer: Any, state_dict: Mapping[str, Any
     The arrays become tensors, bit for bit, and ``torch_optimizer.load_state_dict`` takes them.
     """
     state = {
-        number: {name: _tensor(v) if is_array(v) else v for name, v in entry.items()}
+        number: {name: to_tensor(v) if is_array(v) else v for name, v in entry.items()}
         for number, entry in state_dict["state"].items()
     }
     torch_optimizer.load_state_dict({**state_dict, "state": state})
-
-
-def _tensor(array: np.ndarray) -> Any:
-    torch = sys.modules["torch"]  # there is a live optimizer, so it is loaded
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array))
 
 
 def _raise(problems: list[Problem]) -> None:
