@@ -36,13 +36,16 @@ def main() -> None:
     from fluxmod.parity import environment
 
     from .cases import CASES
+    from .variants import check_sizes
 
+    check_sizes()
     rows = []
     for case in CASES:
         if options.models and case.name not in options.models:
             continue
+        variants = build(case)
         for job in ("infer", "train"):
-            row = measure(case, job, options.rounds)
+            row = measure(case, variants, job, options.rounds)
             rows.append(row)
             print(line(row), file=sys.stderr, flush=True)
     facts = {**environment(), "torch threads": str(options.threads), "cores": str(os.cpu_count())}
@@ -54,21 +57,21 @@ def main() -> None:
         options.markdown.write_text(text, encoding="utf-8")
 
 
-def measure(case: Any, job: str, rounds: int) -> dict[str, Any]:
+def measure(case: Any, variants: dict[str, Any], job: str, rounds: int) -> dict[str, Any]:
     """Time every variant of one row in turns; milliseconds per call."""
-    variants = build(case)
     calls: dict[str, tuple[Callable[[int], None], int]] = {}
     failed: dict[str, str] = {}
-    for name, make in variants.items():
-        try:
-            variant = make()
-            run = getattr(variant, job)
-            chunk = getattr(variant, "chunk", 1)
-            run(chunk)
-            run(chunk)
-            calls[name] = (run, repeats(run, chunk))
-        except Unavailable as error:
-            failed[name] = str(error)
+    for name, variant in variants.items():
+        if isinstance(variant, Unavailable):
+            failed[name] = str(variant)
+            continue
+        chunk = getattr(variant, "chunk", 1)
+        if job == "infer" and chunk > 1:
+            continue  # a chunk is of training steps
+        run = getattr(variant, job)
+        run(chunk)
+        run(chunk)
+        calls[name] = (run, repeats(run, chunk))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, (run, k) in calls.items():
@@ -89,27 +92,23 @@ def measure(case: Any, job: str, rounds: int) -> dict[str, Any]:
     }
 
 
-class Unavailable(RuntimeError):
-    """A variant cannot run on this machine; the reason is shown in its column."""
+class Unavailable(str):
+    """Why a variant cannot run on this machine; shown in its column."""
 
 
-def build(case: Any) -> dict[str, Callable[[], Any]]:
-    """The variants by name, as functions that build them."""
+def build(case: Any) -> dict[str, Any]:
+    """The variants by name, from one seed, or the reason why there is none."""
     from fluxmod.doctor import cxx_compiler
 
     from .variants import Fluxmod, PlainNnx, Torch
 
-    def compiled() -> Any:
-        if cxx_compiler() is None:
-            raise Unavailable("no C++ compiler")
-        return Torch(case, compiled=True)
-
+    compiler = cxx_compiler() is not None
     return {
-        "torch eager": lambda: Torch(case, compiled=False),
-        "torch.compile": compiled,
-        "plain nnx": lambda: PlainNnx(case),
-        "fluxmod": lambda: Fluxmod(case),
-        "fluxmod, 16 steps a dispatch": lambda: Fluxmod(case, chunk=16),
+        "torch eager": Torch(case, compiled=False),
+        "torch.compile": Torch(case, compiled=True) if compiler else Unavailable("no C++ compiler"),
+        "plain nnx": PlainNnx(case),
+        "fluxmod": Fluxmod(case),
+        "fluxmod, 16 steps a dispatch": Fluxmod(case, chunk=16),
     }
 
 
@@ -153,8 +152,6 @@ def markdown(rows: list[dict[str, Any]], facts: dict[str, str]) -> str:
         if not chosen:
             continue
         names = list(dict.fromkeys(n for row in chosen for n in (*row["ms"], *row["unavailable"])))
-        if job == "infer":
-            names = [n for n in names if "dispatch" not in n]
         parts += [f"## {title}", "", f"| model | batch | {' | '.join(names)} |"]
         parts.append("|---|---|" + "---|" * len(names))
         for row in chosen:

@@ -171,12 +171,13 @@ class FlaxLosses(nn.Module):
 
 
 def _losses(self: Any, b: Build) -> None:
-    self.cross_entropy = b("CrossEntropyLoss", label_smoothing=0.1, ignore_index=1)
-    self.nll = b("NLLLoss")
+    weight = [0.5, 1.0, 2.0, 3.0, 0.7]
+    self.cross_entropy = b("CrossEntropyLoss", b.array(weight), ignore_index=1, label_smoothing=0.1)
+    self.nll = b("NLLLoss", b.array(weight), ignore_index=3)
     self.mse = b("MSELoss")
     self.l1 = b("L1Loss")
     self.smooth = b("SmoothL1Loss", beta=0.7)
-    self.logits = b("BCEWithLogitsLoss", pos_weight=b.array([0.5, 1.0, 2.0, 3.0, 0.7]))
+    self.logits = b("BCEWithLogitsLoss", pos_weight=b.array(weight))
     self.sigmoid = b("Sigmoid")
     self.bce = b("BCELoss")
     self.log_softmax = b("LogSoftmax", dim=-1)
@@ -240,7 +241,6 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("PReLU", "if input.ndim > 1 else 1", "there is one slope for all channels"),
     ("Softplus", "jnp.where(linear, 0, scaled)", "a value that the outer mask hides"),
     ("Embedding", "norm_type", "no max_norm is given"),
-    ("NLLLoss", "ignore_index", "no label of the input is that one"),
     ("SmoothL1Loss", "in: if beta == 0", "beta is not 0 here"),
     ("AvgPool3d", "count_include_pad", "there is no padding to count"),
 )
@@ -259,6 +259,9 @@ class Finding:
 
     @property
     def equivalent(self) -> str | None:
+        """Why an edit that was not caught could not change any result."""
+        if self.caught:
+            return None
         return next(
             (
                 reason
