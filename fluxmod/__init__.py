@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _SUBPACKAGES = ("convert", "doctor", "models", "nn", "optim", "parity", "train")
 _NAMES = {
+    "checked": "fluxmod.nn",
     "freeze": "fluxmod.convert",
     "load_state_dict": "fluxmod.convert",
     "named_parameters": "fluxmod.convert",
@@ -22,6 +23,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "checked",
     "convert",
     "doctor",
     "freeze",

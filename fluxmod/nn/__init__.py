@@ -33,6 +33,7 @@ from ._axes import Channel as Channel
 from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
+from ._checked import checked as checked
 from ._container import Identity as Identity
 from ._container import ModuleDict as ModuleDict
 from ._container import ModuleList as ModuleList
@@ -175,6 +176,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "Unflatten",
+    "checked",
     "functional",
     "is_trainable",
     "named_children",

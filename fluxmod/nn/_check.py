@@ -11,7 +11,13 @@ import numpy as np
 
 from fluxmod._errors import LayoutError
 
-__all__ = ["check_channels_last", "check_floating", "tuple_of", "x64_enabled"]
+__all__ = [
+    "check_channels_last",
+    "check_floating",
+    "check_one_dtype",
+    "tuple_of",
+    "x64_enabled",
+]
 
 
 def x64_enabled() -> bool:
@@ -46,6 +52,20 @@ def check_floating(x: Any, who: str) -> None:
             f"{who}: expected a floating point input, got {x.dtype}. "
             "Convert it first: x.astype(jnp.float32)."
         )
+
+
+def check_one_dtype(who: str, **arrays: Any) -> None:
+    """Reject arrays of several dtypes, as torch does; None is left out.
+
+    >>> check_one_dtype("conv2d", input=jnp.zeros(1), bias=jnp.zeros(1, int))
+    Traceback (most recent call last):
+    ...
+    TypeError: conv2d: expected one dtype, got input float32, bias int32.
+    """
+    dtypes = {name: x.dtype for name, x in arrays.items() if x is not None}
+    if len(set(dtypes.values())) > 1:
+        shown = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"{who}: expected one dtype, got {shown}.")
 
 
 def check_channels_last(x: Any, channels: int, spatial: int, who: str) -> None:

@@ -18,7 +18,8 @@ __all__ = ["Embedding"]
 class Embedding(Module, nnx.Embed):
     """Map integer indices to vectors; the twin of ``torch.nn.Embedding`` and an ``nnx.Embed``.
 
-    An index outside the table gives NaN (torch raises), because compiled code cannot raise.
+    In compiled code an index outside the table gives NaN; elsewhere, and inside
+    ``fluxmod.checked``, it raises as in torch.
     With ``max_norm``, rows that a call uses are scaled in place to that norm, in both modes,
     as in torch.
 
@@ -32,8 +33,9 @@ class Embedding(Module, nnx.Embed):
         sparse: accepted for the signature; JAX gradients are dense.
 
     Raises:
-        ValueError: ``padding_idx`` outside the table.
+        ValueError: ``padding_idx`` outside the table; negative sizes.
         TypeError: indices that are not integers.
+        IndexError: indices outside the table, where their values are known.
 
     >>> table = Embedding(10, 3, padding_idx=0, rngs=nnx.Rngs(0))
     >>> table.embedding.shape, table(jnp.array([[1, 0]])).shape
@@ -56,6 +58,11 @@ class Embedding(Module, nnx.Embed):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        if min(num_embeddings, embedding_dim) < 0:
+            raise ValueError(
+                f"Embedding: sizes must not be negative, got num_embeddings={num_embeddings}, "
+                f"embedding_dim={embedding_dim}."
+            )
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(

@@ -139,6 +139,8 @@ class HuberLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
+        if not isinstance(delta, (int, float)):
+            raise TypeError(f"HuberLoss: delta must be a float or an int, got {delta!r}.")
         self.delta = delta
 
     def __call__(self, input: jax.Array, target: jax.Array) -> jax.Array:

@@ -142,11 +142,12 @@ def named_modules(
     yield from walk(module, prefix, frozenset())
 
 
+_is_param = nnx.filterlib.to_predicate(nnx.Param)
+
+
 def is_trainable(path: Any, value: Any) -> bool:
     """Select parameters that are not frozen; an NNX filter for ``wrt=`` and ``nnx.split``."""
-    del path
-    is_param = isinstance(value, nnx.Param) or issubclass(getattr(value, "type", object), nnx.Param)
-    return is_param and bool(value.get_metadata("requires_grad", True))
+    return _is_param(path, value) and bool(value.get_metadata("requires_grad", True))
 
 
 def structure(module: nnx.Module) -> str:

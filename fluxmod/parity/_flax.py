@@ -145,7 +145,7 @@ def _run(
         for i, (name, ct) in enumerate(cotangent.items())
     )
     places = list(slots(twin))
-    parts: Any = nnx.split(twin, _is_float_param, ...)
+    parts: Any = nnx.split(twin, FLOAT_PARAMS, ...)
     graphdef, params, rest = parts
     outputs, (param_grads, input_grads), new_rest = _execute(
         graphdef, treedef, static, params, floats, rest, others, tuple(masks), dict(moved)
@@ -203,7 +203,7 @@ def _forward_backward(
         model = nnx.merge(graphdef, params, rest, copy=True)
         with replay(masks):
             outputs = dict(leaves(model(*args, **kwargs)))
-        parts: Any = nnx.split(model, _is_float_param, ...)
+        parts: Any = nnx.split(model, FLOAT_PARAMS, ...)
         new_rest = parts[2]
         value = sum(
             (jnp.vdot(ct, outputs[n]) for n, ct in cotangent.items() if _fits(outputs, n, ct)),
@@ -232,10 +232,13 @@ def _in_order(outputs: dict[str, Any]) -> list[str]:
     return sorted(outputs, key=lambda key: int(key.partition(":")[0]))
 
 
-def _is_float_param(path: Any, value: Any) -> bool:
+def _is_float(path: Any, value: Any) -> bool:
     del path
-    is_param = isinstance(value, nnx.Param) or issubclass(getattr(value, "type", object), nnx.Param)
-    return is_param and jnp.issubdtype(value.get_value().dtype, jnp.floating)
+    return jnp.issubdtype(value.get_value().dtype, jnp.floating)
+
+
+FLOAT_PARAMS = nnx.All(nnx.Param, _is_float)
+"""What gradients are taken of: a parameter may hold integers."""
 
 
 def _by_key(places: list[Slot], grads: nnx.Module) -> dict[str, np.ndarray]:

@@ -14,14 +14,13 @@ import torch
 from flax import nnx
 
 from fluxmod import convert
-from fluxmod._errors import ConvertError
 from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 
 from ._flax import run_flax
 from ._modules import in_place_rows, module_rows
 from ._randomness import randomness_rows
-from ._run import Run, cotangents
+from ._run import FAULTS, Run, cotangents, fault_text
 from ._torch import run_torch
 from ._training import training_rows
 from ._trees import map_leaves
@@ -265,10 +264,8 @@ def _try_flax(
             cotangent=cotangents(truth.outputs, seed),
             device=device,
         )
-    except (ArithmeticError, AssertionError, AttributeError, ConvertError, LookupError) as error:
-        return f"{type(error).__name__}: {error}"
-    except (RuntimeError, TypeError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
+    except FAULTS as error:
+        return fault_text(error)
 
 
 def _failed(level: str, where: str, message: str) -> Row:

@@ -9,10 +9,10 @@ import torch
 from flax import nnx
 
 from fluxmod import nn
-from fluxmod._errors import FluxmodError, LayoutError
+from fluxmod._errors import LayoutError
 
 from ._flax import outputs_in_place, run_flax
-from ._run import Call, Run, cotangents
+from ._run import FAULTS, Call, Run, cotangents, fault_text
 from ._torch import run_torch
 from ._trees import leaves
 from .compare import Row, semantic_rows
@@ -56,7 +56,8 @@ def in_place_rows(
         ours = outputs_in_place(
             flax_model, args, kwargs, training=training, axes=axes, masks=truth.masks
         )
-    except (FluxmodError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+    except FAULTS as error:
+        fault_text(error)
         return []  # the call itself fails, which has its own row
     limit = CRITERIA["L1"].limit
     for path, (arguments, got) in ours.items():
@@ -119,13 +120,11 @@ def _replay(
         )
     except LayoutError as error:
         return [_failed(path, where, error)] if declared else []
-    except (FluxmodError, ArithmeticError, LookupError, RuntimeError, TypeError) as error:
-        return [_failed(path, where, error)]
-    except (AttributeError, ValueError) as error:
+    except FAULTS as error:
         return [_failed(path, where, error)]
     return semantic_rows(truth, run, where, path)
 
 
 def _failed(path: str, where: str, error: Exception) -> Row:
-    note = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    note = fault_text(error).strip().splitlines()[0]
     return Row("L1", where, "the call", float("inf"), CRITERIA["L1"].limit, False, note, path)

@@ -5,9 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 
-__all__ = ["Call", "Run", "cotangents"]
+from fluxmod._errors import FluxmodError
+
+__all__ = ["FAULTS", "Call", "Run", "cotangents", "fault_text"]
+
+FAULTS = (
+    FluxmodError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a faulty model may raise when it is called: a finding about the model, not a crash."""
+
+_OF_THE_MACHINE = ("RESOURCE_EXHAUSTED", "Cannot allocate memory", "Out of memory")
+
+
+def fault_text(error: Exception) -> str:
+    """Return the error as one text; one that the machine is to blame for is raised again.
+
+    >>> fault_text(TypeError("two arguments"))
+    'TypeError: two arguments'
+    """
+    blame = isinstance(error, jax.errors.JaxRuntimeError) and any(
+        words in str(error) for words in _OF_THE_MACHINE
+    )
+    if blame:
+        raise error
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 from fluxmod.nn import Channel
 
 from .ops import Perm, Twin
@@ -39,7 +38,11 @@ TWINS: dict[str, Twin] = {
         for nd in (1, 2, 3)
         for kind in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
     },
-    "batch_norm": Twin({"input": FRONT}, FRONT),
+    "batch_norm": Twin(
+        {"input": FRONT}, FRONT, rename={"weight": "scale"}, drop=("momentum",), outputs=1
+    ),
+    "embedding": Twin(rename={"weight": "embedding"}, drop=("sparse",)),
+    "layer_norm": Twin(rename={"weight": "scale"}),
     "linear": Twin({"weight": Perm((1, 0))}, rename={"weight": "kernel"}),
     "bilinear": Twin(rename={"weight": "kernel"}),
     "dropout2d": _map(2),
@@ -51,5 +54,3 @@ TWINS: dict[str, Twin] = {
 def twin_of(label: str) -> Twin:
     """The row of an entry, or of its function."""
     return TWINS.get(label) or TWINS.get(label.split("[")[0]) or Twin()
-
-

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fluxmod.nn._check import check_channels_last, tuple_of
+from fluxmod.nn._check import check_channels_last, check_one_dtype, tuple_of
 from fluxmod.nn._lowering import conv_general
 
 __all__ = ["conv1d", "conv2d", "conv3d"]
@@ -103,6 +103,7 @@ def _conv(
 ) -> jax.Array:
     who = f"conv{nd}d"
     check_channels_last(x, kernel.shape[-2] * groups, nd, who)
+    check_one_dtype(who, input=x, kernel=kernel, bias=bias)
     strides = tuple_of(stride, nd, f"{who}: stride")
     dilations = tuple_of(dilation, nd, f"{who}: dilation")
     if min(*strides, *dilations) < 1:

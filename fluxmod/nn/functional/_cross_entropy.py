@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fluxmod.nn._check import check_floating
+from fluxmod.nn._checked import check_indices
 
 from ._norm import compute_dtype
-from ._reduction import check_reduction, chosen_reduction, concrete, reduced
+from ._reduction import check_reduction, chosen_reduction, reduced
 
 __all__ = ["cross_entropy", "nll_loss"]
 
@@ -102,6 +102,8 @@ def nll_loss(
     axis = _class_axis(input, channels_last, who)
     _check_labels(input, target, axis, who)
     log_p = jnp.moveaxis(input, axis, -1).astype(compute_dtype(input.dtype))
+    if weight is not None and weight.dtype != input.dtype:
+        raise TypeError(f"{who}: expected a weight of dtype {input.dtype}, got {weight.dtype}.")
     weight = _class_weight(weight, log_p, who)
     loss, share = _of_labels(log_p, target, weight, ignore_index, who)
     return _over_shares(loss, share, reduction, who).astype(input.dtype)
@@ -177,7 +179,7 @@ def _of_labels(
 ) -> tuple[jax.Array, jax.Array]:
     """Loss and weight of each label; an ignored one has neither, one outside the range is NaN."""
     classes = log_p.shape[-1]
-    _refuse_unknown(target, classes, ignore_index, who)
+    check_indices(target, classes, who, "labels", ignore=ignore_index)
     kept = target != ignore_index
     outside = kept & ((target < 0) | (target >= classes))
     label = jnp.where(kept & ~outside, target, 0)
@@ -188,20 +190,6 @@ def _of_labels(
     picked = jnp.take_along_axis(log_p, label[..., None], axis=-1, mode="clip")[..., 0]
     loss = jnp.where(kept, -picked * share, 0.0)
     return jnp.where(outside, jnp.nan, loss), share
-
-
-def _refuse_unknown(target: jax.Array, classes: int, ignore_index: int, who: str) -> None:
-    labels = concrete(target)
-    if labels is None:
-        return
-    wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
-    if wrong.size:
-        found = [int(v) for v in np.unique(wrong)[::-1]]
-        shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
-        raise IndexError(
-            f"{who}: labels must lie in [0, {classes}) or be ignore_index={ignore_index}; "
-            f"{wrong.size} of {labels.size} do not: {shown}."
-        )
 
 
 def _over_shares(loss: jax.Array, share: jax.Array, reduction: str, who: str) -> jax.Array:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fluxmod.nn._checked import check_indices
+
 __all__ = ["embedding"]
 
 
@@ -17,8 +19,7 @@ def embedding(
 ) -> jax.Array:
     """Pick rows of ``embedding``; the twin of ``torch.nn.functional.embedding``.
 
-    An index outside [0, num_embeddings) gives a row of NaN: an error cannot be raised from
-    compiled code. (torch raises IndexError.)
+    In compiled code an index outside [0, num_embeddings) gives a row of NaN.
 
     Shape:
         input: any shape, integers; embedding: (num_embeddings, dim); returns (*input, dim).
@@ -29,6 +30,8 @@ def embedding(
 
     Raises:
         TypeError: indices that are not integers.
+        IndexError: indices outside the table, where they are known: outside compiled code and
+            inside ``fluxmod.checked``.
 
     >>> embedding(jnp.array([1, 0]), jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[3.0, 4.0], [1.0, 2.0]]
@@ -37,7 +40,12 @@ def embedding(
     """
     if not jnp.issubdtype(input.dtype, jnp.integer):
         raise TypeError(f"embedding: indices must be integers, got {input.dtype}.")
+    if embedding.ndim != 2:
+        raise ValueError(
+            f"embedding: the table must have 2 axes, got shape {tuple(embedding.shape)}."
+        )
     size = embedding.shape[0]
+    check_indices(input, size, "embedding")
     # a negative index would wrap around; send it where the fill value is
     rows = jnp.where(input < 0, size, input)
     out = jnp.take(embedding, rows, axis=0, mode="fill", fill_value=jnp.nan)

@@ -11,13 +11,13 @@ from jax.custom_derivatives import SymbolicZero
 from jax.scipy.special import xlogy
 
 from fluxmod.nn._check import check_floating
+from fluxmod.nn._checked import concrete
 
 from ._norm import compute_dtype
 from ._reduction import (
     REDUCTIONS,
     check_reduction,
     chosen_reduction,
-    concrete,
     pair,
     reduced,
     same_shape,

@@ -86,15 +86,17 @@ def batch_norm(
         input: (*, C); all statistics: (C,); returns (output, mean, var).
 
     Raises:
-        ValueError: one value per channel in training mode.
+        ValueError: one value per channel in training mode; ``eps`` not above 0.
 
-    >>> out, mean, var = batch_norm(jnp.array([[1.0], [3.0]]), None, None, training=True, eps=0.0)
+    >>> out, mean, var = batch_norm(jnp.array([[1.0], [3.0]]), None, None, training=True, eps=1e-9)
     >>> out.tolist(), mean.tolist(), var.tolist()
     ([[-1.0], [1.0]], [2.0], [2.0])
 
     Source: torch.nn.functional.batch_norm, PyTorch 2.13 documentation.
     """
     check_floating(input, "batch_norm")
+    if eps <= 0:
+        raise ValueError(f"batch_norm: eps must be positive, got {eps}.")
     x = input.astype(compute_dtype(input.dtype))
     count = x.size // x.shape[-1] if x.shape[-1] else 0
     shape = (1,) * (x.ndim - 1) + (-1,)

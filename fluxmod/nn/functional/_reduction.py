@@ -11,7 +11,7 @@ import numpy as np
 
 from ._norm import compute_dtype
 
-__all__ = ["check_reduction", "chosen_reduction", "concrete", "pair", "reduced", "same_shape"]
+__all__ = ["check_reduction", "chosen_reduction", "pair", "reduced", "same_shape"]
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -89,8 +89,3 @@ def same_shape(input: jax.Array, other: jax.Array, who: str, what: str) -> None:
             f"{who}: expected a {what} of the input's shape {tuple(input.shape)}, got shape "
             f"{tuple(other.shape)}."
         )
-
-
-def concrete(x: jax.Array) -> np.ndarray | None:
-    """The values, where they are known: not while a function is being traced."""
-    return None if isinstance(x, jax.core.Tracer) else np.asarray(x)

@@ -1,0 +1,280 @@
+"""torch's own samples for its modules, run through both frameworks: everything in one go.
+
+``torch.testing._internal`` is private and may change with any release: tests use it, nothing else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from torch.testing._internal.common_modules import module_db
+
+from fluxmod import convert, nn
+from fluxmod.nn import functional as F
+from fluxmod.nn._random import replay
+from fluxmod.parity._torch import record_masks
+from parity_tests.compare import as_array, bitwise, same
+from parity_tests.nn.twins import (
+    Case,
+    axes_of,
+    build,
+    call_flax,
+    flat,
+    flax_inputs,
+    input_to_torch_axes,
+    inputs,
+    output_to_torch_axes,
+    torch_keywords,
+)
+
+EPS32 = float(np.finfo(np.float32).eps)
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
+
+
+@dataclass
+class Result:
+    """What became of the samples of one class."""
+
+    available: int = 0
+    run: int = 0
+    problems: list[str] = field(default_factory=list)
+    l1: float = 0.0
+    l2: float = 0.0
+
+
+def classes() -> dict[str, Any]:
+    """Every class of ``module_db`` by its name in ``torch.nn``."""
+    return {info.module_cls.__name__: info for info in module_db}
+
+
+def run(info: Any, *, most: int | None = None) -> Result:
+    """Run the samples of a class, spread evenly if there are more than ``most``."""
+    cases = list(cases_of(info))
+    result = Result(available=len(cases))
+    chosen: Sequence[int] = range(len(cases))
+    if most is not None and len(cases) > most:
+        chosen = sorted({round(i * (len(cases) - 1) / (most - 1)) for i in range(most)})
+    for index in chosen:
+        result.run += 1
+        try:
+            l1, l2 = whole(cases[index])
+            result.l1, result.l2 = max(result.l1, l1), max(result.l2, l2)
+        except Exception as error:  # every sample is reported, whatever it failed with
+            text = " ".join(str(error).split())[:300]
+            result.problems.append(f"{cases[index].id}: {type(error).__name__}: {text}")
+    return result
+
+
+def cases_of(info: Any) -> Iterator[Case]:
+    """One case per sample, in training and in evaluation mode."""
+    name = info.module_cls.__name__
+    for train in (True, False):
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            samples = info.module_inputs_func(info, "cpu", torch.float64, True, train)
+        for index, sample in enumerate(samples):
+            mode = "train" if train else "eval"
+            yield case_of(f"{name}-{index}-{sample.desc or 'plain'}-{mode}", info, sample, train)
+
+
+def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
+    """A case that builds torch's layer as the sample does, and ours with the same arguments."""
+    made, given = sample.constructor_input, sample.forward_input
+    keywords = {k: _array(v) for k, v in given.kwargs.items()} if given else {}
+    positional = [_array(v) for v in given.args] if given else []
+    if not positional and "input" in keywords:
+        positional = [keywords.pop("input")]
+
+    def ours(*, rngs: Any, param_dtype: Any) -> Any:
+        types = {"rngs": rngs, "param_dtype": param_dtype}
+        cls = getattr(nn, info.module_cls.__name__)
+        known = nn_parameters(cls)
+        return cls(
+            *[_in_flax(value, types) for value in made.args],
+            **{k: _in_flax(value, types) for k, value in made.kwargs.items()},
+            **{k: v for k, v in types.items() if k in known},
+        )
+
+    return Case(
+        id=label,
+        torch=lambda: info.module_cls(*made.args, **made.kwargs),
+        flax=ours,
+        x=lambda rng: tuple(positional),
+        call=keywords,
+        train=train,
+    )
+
+
+def nn_parameters(cls: type) -> frozenset[str]:
+    """Names of a class's constructor arguments; its metaclass hides them from ``signature``."""
+    import inspect
+
+    return frozenset(inspect.signature(cls.__init__).parameters)
+
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    getattr(torch.nn.functional, name): getattr(F, name)
+    for name in dir(F)
+    if callable(getattr(F, name)) and callable(getattr(torch.nn.functional, name, None))
+}
+
+
+def _in_flax(value: Any, types: Mapping[str, Any]) -> Any:
+    """A constructor argument as the Flax class takes it."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().numpy()
+    if isinstance(value, torch.nn.TransformerEncoderLayer):
+        return nn.TransformerEncoderLayer(
+            value.self_attn.embed_dim,
+            value.self_attn.num_heads,
+            value.linear1.out_features,
+            value.dropout.p,
+            FUNCTIONS[value.activation],
+            value.norm1.eps,
+            value.self_attn.batch_first,
+            value.norm_first,
+            value.linear1.bias is not None,
+            **types,
+        )
+    return FUNCTIONS.get(value, value) if callable(value) else value
+
+
+def _array(value: Any) -> Any:
+    """Tensors as numpy, in tuples too; contiguous, because a strided one picks other kernels."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(_array(v) for v in value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    return np.ascontiguousarray(value.detach().numpy()).reshape(tuple(value.shape))
+
+
+def whole(case: Case) -> tuple[float, float]:
+    """L0, L1 and L2 of one sample; return the worst relative error and the worst L2 ratio."""
+    with jax.enable_x64(True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs, ours = build(case)
+        assert str(ours) == str(theirs), f"prints\n{ours}\ntorch prints\n{theirs}"
+        bitwise(convert.to_torch(ours), theirs.state_dict())
+        return semantics(case, theirs, ours), precision(case)
+
+
+def semantics(case: Case, theirs: torch.nn.Module, ours: Any) -> float:
+    """Float64: outputs, gradients of a random functional of them, and all state afterwards."""
+    arrays = inputs(case)
+    tensors = [torch.from_numpy(a.copy()) for a in arrays]
+    floats = [i for i, t in enumerate(tensors) if t.is_floating_point()]
+    for i in floats:
+        tensors[i].requires_grad_()
+    with record_masks() as masks:
+        want = flat(theirs(*tensors, **torch_keywords(case)))
+    rng = np.random.default_rng(7)
+    weights = {
+        i: rng.standard_normal(tuple(out.shape)) for i, out in enumerate(want) if out.requires_grad
+    }
+    if weights:
+        sum((want[i] * torch.from_numpy(w)).sum() for i, w in weights.items()).backward()
+    grads, by_input, got = _flax_run(case, ours, arrays, floats, weights, masks)
+    moved = [input_to_torch_axes(ours, i, g) for i, g in zip(floats, by_input, strict=True)]
+    state = same(convert.to_torch(ours), theirs.state_dict())
+    nnx.update(ours, grads)
+    as_torch = convert.to_torch(ours)
+    parameters = {n: _grad(p) for n, p in theirs.named_parameters(remove_duplicate=False)}
+    # outputs and gradients are one group: a gradient far below them may be cancellation alone
+    worst = same(
+        {
+            **_numbered("output", output_to_torch_axes(ours, got)),
+            **_numbered("gradient", moved),
+            **{name: as_torch[name] for name in parameters},
+        },
+        {
+            **_numbered("output", want),
+            **_numbered("gradient", [_grad(tensors[i]) for i in floats]),
+            **parameters,
+        },
+    )
+    return max(worst, state)
+
+
+def _flax_run(
+    case: Case, ours: Any, arrays: Any, floats: Any, weights: Any, masks: Any
+) -> tuple[Any, list[Any], list[Any]]:
+    """Gradients and outputs of our layer; its buffers are updated in place."""
+    graph, params, rest = nnx.split(ours, nnx.Param, ...)
+    axes = axes_of(ours)
+    xs = flax_inputs(ours, arrays)
+    channels = {i: axes.of_output(i) for i in weights}
+    moved = {i: w if channels[i] is None else channels[i].to_flax(w) for i, w in weights.items()}
+
+    def total(params: Any, chosen: list[jax.Array]) -> Any:
+        given = list(xs)
+        for i, x in zip(floats, chosen, strict=True):
+            given[i] = x
+        model = nnx.merge(graph, params, rest, copy=True)
+        with replay(masks):
+            outputs = call_flax(model, case, given)
+        value = sum((jnp.vdot(outputs[i], w) for i, w in moved.items()), start=jnp.zeros(()))
+        return value, (outputs, nnx.split(model, nnx.Param, ...)[2])
+
+    work = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True), compiler_options=FAST_COMPILE)
+    (grads, by_input), (outputs, after) = work(params, [xs[i] for i in floats])
+    nnx.update(ours, after)
+    return grads, by_input, outputs
+
+
+def precision(case: Case) -> float:
+    """Float32 outputs beside the float64 truth: the error as a share of what is allowed."""
+    arrays = inputs(case, "float32")
+    theirs, ours = build(case, "float32")
+    with torch.no_grad(), record_masks() as masks:
+        of_torch = [as_array(out) for out in call_torch_as(theirs, case, arrays)]
+    if masks:
+        return 0.0  # another draw than the truth's
+    with torch.no_grad():
+        truth = [as_array(out) for out in call_torch_as(build(case)[0], case, inputs(case))]
+    graph, state = nnx.split(ours)
+    work = jax.jit(lambda state, xs: call_flax(nnx.merge(graph, state, copy=True), case, xs))
+    of_flax = output_to_torch_axes(ours, work(state, flax_inputs(ours, arrays)))
+    worst = 0.0
+    for i, (t, f, true) in enumerate(zip(of_torch, of_flax, truth, strict=True)):
+        if true.size and np.issubdtype(true.dtype, np.floating):
+            assert f.dtype == t.dtype, f"output {i} is {f.dtype}, torch has {t.dtype}"
+            share = _relative(f, true) / (4 * _relative(t, true) + 8 * EPS32)
+            assert share <= 1, f"output {i}: {share:.1f} times the float32 error allowed"
+            worst = max(worst, share)
+    return worst
+
+
+def call_torch_as(module: torch.nn.Module, case: Case, arrays: Any) -> list[Any]:
+    """Torch's outputs; float keyword arguments follow the dtype of the inputs."""
+    floats = [a.dtype for a in arrays if np.issubdtype(a.dtype, np.floating)]
+    dtype = getattr(torch, str(floats[0])) if floats else torch.float64
+    keywords = {
+        k: v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+        for k, v in torch_keywords(case).items()
+    }
+    return flat(module(*[torch.from_numpy(a.copy()) for a in arrays], **keywords))
+
+
+def _grad(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.grad is None:
+        return np.zeros(tuple(tensor.shape))
+    return as_array(tensor.grad.to_dense() if tensor.grad.is_sparse else tensor.grad)
+
+
+def _numbered(kind: str, arrays: Sequence[Any]) -> dict[str, Any]:
+    return {f"{kind} {i}": array for i, array in enumerate(arrays)}
+
+
+def _relative(got: np.ndarray, true: np.ndarray) -> float:
+    finite = np.isfinite(true)
+    error = np.linalg.norm((got.astype(np.float64) - true)[finite])
+    return float(error / max(float(np.linalg.norm(true[finite])), 1e-30))
