@@ -28,6 +28,8 @@ def _batch_first(given: Mapping[str, Any]) -> str | None:
     return "no channel axis" if given["input"].ndim < 3 else None
 
 
+_PROJECTIONS = tuple(f"{part}_proj_weight" for part in ("in", "out", "q", "k", "v"))
+
 FRONT = Channel(1, min_rank=3)
 """Channels on axis 1 of a batch of maps of any rank."""
 
@@ -45,6 +47,10 @@ TWINS: dict[str, Twin] = {
     "layer_norm": Twin(rename={"weight": "scale"}),
     "linear": Twin({"weight": Perm((1, 0))}, rename={"weight": "kernel"}),
     "bilinear": Twin(rename={"weight": "kernel"}),
+    "multi_head_attention_forward": Twin(
+        {name: Perm((1, 0)) for name in _PROJECTIONS},
+        rename={name: name.replace("weight", "kernel") for name in _PROJECTIONS},
+    ),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
 }

@@ -12,6 +12,8 @@ from jax import lax
 from fluxmod.nn._check import check_channels_last, check_one_dtype, tuple_of
 from fluxmod.nn._lowering import conv_general
 
+from ._half import add_bias
+
 __all__ = ["conv1d", "conv2d", "conv3d"]
 
 Padding = int | str | Sequence[int]
@@ -117,8 +119,7 @@ def _conv(
     out = conv_general(
         x if batched else x[None], kernel, strides, pads, dilations, groups, precision
     )
-    if bias is not None:
-        out = out + bias.reshape((1,) * (out.ndim - 1) + (-1,))
+    out = add_bias(out, bias)
     return out if batched else out[0]
 
 

@@ -10,6 +10,8 @@ from jax import lax
 
 from fluxmod.nn._check import check_floating
 
+from ._half import compute_dtype
+
 __all__ = ["batch_norm", "layer_norm"]
 
 
@@ -24,11 +26,6 @@ def centred(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, 
     rest = jnp.mean(d, axes, keepdims=True)
     d = d - rest
     return d, mean + rest, jnp.mean(d * d, axes, keepdims=True)
-
-
-def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Half precision is normalised in float32, everything else in its own dtype."""
-    return jnp.promote_types(dtype, jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def layer_norm(

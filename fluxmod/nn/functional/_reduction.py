@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["check_reduction", "chosen_reduction", "pair", "reduced", "same_shape"]
 
