@@ -47,6 +47,12 @@ TWINS: dict[str, Twin] = {
     "bilinear": Twin(rename={"weight": "kernel"}),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
+    "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
+    "instance_norm": Twin(
+        {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1
+    ),
+    "local_response_norm": Twin({"input": Channel(1)}, Channel(1)),
+    "rms_norm": Twin(rename={"weight": "scale"}),
 }
 """By name, or by name and variant; a function that is not listed takes torch's arguments."""
 
