@@ -48,6 +48,10 @@ from ._dropout import Dropout3d as Dropout3d
 from ._embedding import Embedding as Embedding
 from ._flatten import Flatten as Flatten
 from ._flatten import Unflatten as Unflatten
+from ._groupnorm import GroupNorm as GroupNorm
+from ._groupnorm import InstanceNorm1d as InstanceNorm1d
+from ._groupnorm import InstanceNorm2d as InstanceNorm2d
+from ._groupnorm import InstanceNorm3d as InstanceNorm3d
 from ._layernorm import LayerNorm as LayerNorm
 from ._linear import Bilinear as Bilinear
 from ._linear import Linear as Linear
@@ -83,10 +87,14 @@ from ._pooling import AvgPool3d as AvgPool3d
 from ._pooling import MaxPool1d as MaxPool1d
 from ._pooling import MaxPool2d as MaxPool2d
 from ._pooling import MaxPool3d as MaxPool3d
+from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
+from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
+from ._rmsnorm import RMSNorm as RMSNorm
 from ._softmax import LogSoftmax as LogSoftmax
 from ._softmax import Softmax as Softmax
 from ._softmax import Softmax2d as Softmax2d
 from ._softmax import Softmin as Softmin
+from ._syncbatchnorm import SyncBatchNorm as SyncBatchNorm
 from ._transformer import Transformer as Transformer
 from ._transformer import TransformerDecoder as TransformerDecoder
 from ._transformer import TransformerEncoder as TransformerEncoder
@@ -117,6 +125,7 @@ __all__ = [
     "Conv2d",
     "Conv3d",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -126,17 +135,22 @@ __all__ = [
     "Flatten",
     "GELU",
     "GLU",
+    "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -153,6 +167,7 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "SAME",
@@ -167,6 +182,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",

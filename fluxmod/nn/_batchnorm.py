@@ -21,6 +21,7 @@ class _BatchNorm(Module):
     """Shared by the three ranks; ``_ranks`` are the ranks an input may have."""
 
     _ranks: tuple[int, ...]
+    axis_name: Any = None
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class _BatchNorm(Module):
             None if self.bias is None else self.bias[...],
             training=batch_stats,
             eps=self.eps,
+            axis_name=self.axis_name,
         )
         if self.training and self.mean is not None:
             self._update(mean, var, empty=input.size == 0)

@@ -24,8 +24,10 @@ def _conv(nd: int) -> Twin:
     return Twin({"input": channel, "weight": kernel}, channel, rename={"weight": "kernel"})
 
 
-def _batch_first(given: Mapping[str, Any]) -> str | None:
-    return "no channel axis" if given["input"].ndim < 3 else None
+def _integers(given: Mapping[str, Any]) -> str | None:
+    if given["input"].is_floating_point():
+        return None
+    return "torch averages squares of integers in whole numbers"
 
 
 _PROJECTIONS = tuple(f"{part}_proj_weight" for part in ("in", "out", "q", "k", "v"))
@@ -53,6 +55,12 @@ TWINS: dict[str, Twin] = {
     ),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
+    "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
+    "instance_norm": Twin(
+        {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1
+    ),
+    "local_response_norm": Twin({"input": Channel(1)}, Channel(1), leave=_integers),
+    "rms_norm": Twin(rename={"weight": "scale"}),
 }
 """By name, or by name and variant; a function that is not listed takes torch's arguments."""
 

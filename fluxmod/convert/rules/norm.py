@@ -6,16 +6,16 @@ from fluxmod import nn
 
 from ._leaf import Leaf, Rule
 
+_AFFINE = (Leaf("weight", "scale"), Leaf("bias", "bias"))
 _BATCH_NORM = (
-    Leaf("weight", "scale"),
-    Leaf("bias", "bias"),
+    *_AFFINE,
     Leaf("running_mean", "mean"),
     Leaf("running_var", "var"),
     Leaf("num_batches_tracked", "num_batches_tracked"),
 )
 
 
-def _layer_norm(layer: nn.LayerNorm) -> tuple[Leaf, ...]:
+def _over_axes(layer: nn.LayerNorm | nn.RMSNorm) -> tuple[Leaf, ...]:
     """A channels-last map has its channels in front in torch: (C, H, W) -> (H, W, C)."""
     rank = len(layer.normalized_shape)
     perm = (*range(1, rank), 0) if layer.channels_last and rank > 1 else None
@@ -26,5 +26,11 @@ RULES: dict[type, Rule] = {
     nn.BatchNorm1d: _BATCH_NORM,
     nn.BatchNorm2d: _BATCH_NORM,
     nn.BatchNorm3d: _BATCH_NORM,
-    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _AFFINE,
+    nn.InstanceNorm1d: _BATCH_NORM,
+    nn.InstanceNorm2d: _BATCH_NORM,
+    nn.InstanceNorm3d: _BATCH_NORM,
+    nn.LayerNorm: _over_axes,
+    nn.RMSNorm: lambda layer: _over_axes(layer)[:1],
+    nn.SyncBatchNorm: _BATCH_NORM,
 }

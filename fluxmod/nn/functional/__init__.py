@@ -42,6 +42,8 @@ from ._dropout import dropout1d as dropout1d
 from ._dropout import dropout2d as dropout2d
 from ._dropout import dropout3d as dropout3d
 from ._embedding import embedding as embedding
+from ._group_norm import group_norm as group_norm
+from ._group_norm import instance_norm as instance_norm
 from ._linear import bilinear as bilinear
 from ._linear import linear as linear
 from ._loss import binary_cross_entropy as binary_cross_entropy
@@ -60,6 +62,8 @@ from ._pooling import avg_pool3d as avg_pool3d
 from ._pooling import max_pool1d as max_pool1d
 from ._pooling import max_pool2d as max_pool2d
 from ._pooling import max_pool3d as max_pool3d
+from ._rms_norm import local_response_norm as local_response_norm
+from ._rms_norm import rms_norm as rms_norm
 from ._shape import flatten as flatten
 from ._shape import unflatten as unflatten
 from ._softmax import log_softmax as log_softmax
@@ -94,16 +98,19 @@ __all__ = [
     "flatten",
     "gelu",
     "glu",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "max_pool1d",
@@ -116,6 +123,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "scaled_dot_product_attention",
     "selu",
     "sigmoid",

@@ -18,7 +18,7 @@ def compute_dtype(dtype: Any) -> Any:
     """
     if not jnp.issubdtype(dtype, jnp.inexact):
         return dtype
-    return jnp.promote_types(dtype, jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def add_bias(out: jax.Array, bias: jax.Array | None) -> jax.Array:

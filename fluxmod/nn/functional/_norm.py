@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,27 @@ from ._half import compute_dtype
 __all__ = ["batch_norm", "layer_norm"]
 
 
-def centred(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def centred(
+    x: jax.Array, axes: tuple[int, ...], axis_name: Any = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return ``x - mean``, the mean and the biased variance; the mean is corrected once more.
 
     The second subtraction removes the rounding error of the first: a row of equal values gives
     exact zeros, as in torch, and large offsets cost no accuracy.
+
+    Args:
+        axis_name: mapped axes (of ``shard_map`` or ``vmap``) to average over besides.
     """
-    mean = jnp.mean(x, axes, keepdims=True)
+
+    def mean_of(values: jax.Array) -> jax.Array:
+        mean = jnp.mean(values, axes, keepdims=True)
+        return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+    mean = mean_of(x)
     d = x - mean
-    rest = jnp.mean(d, axes, keepdims=True)
+    rest = mean_of(d)
     d = d - rest
-    return d, mean + rest, jnp.mean(d * d, axes, keepdims=True)
+    return d, mean + rest, mean_of(d * d)
 
 
 def layer_norm(
@@ -73,6 +84,8 @@ def batch_norm(
     bias: jax.Array | None = None,
     training: bool = False,
     eps: float = 1e-5,
+    *,
+    axis_name: Any = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalise every channel over all other axes of a channels-last array.
 
@@ -81,6 +94,9 @@ def batch_norm(
 
     Shape:
         input: (*, C); all statistics: (C,); returns (output, mean, var).
+
+    Args:
+        axis_name: mapped axes over which the statistics of a batch are taken besides.
 
     Raises:
         ValueError: one value per channel in training mode; ``eps`` not above 0.
@@ -98,13 +114,14 @@ def batch_norm(
     count = x.size // x.shape[-1] if x.shape[-1] else 0
     shape = (1,) * (x.ndim - 1) + (-1,)
     if training:
+        count *= 1 if axis_name is None else lax.axis_size(axis_name)
         if count == 1:
             raise ValueError(
                 "batch_norm: expected more than 1 value per channel when training, got input "
                 f"shape {tuple(input.shape)}. Use a larger batch or eval()."
             )
         axes = tuple(range(x.ndim - 1))
-        d, centre, var = centred(x, axes)
+        d, centre, var = centred(x, axes, axis_name)
         mean = lax.stop_gradient(centre.reshape(-1))
         unbiased = lax.stop_gradient(var.reshape(-1) * (count / max(count - 1, 1)))
     else:
