@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fluxmod.nn import Channel
 
 from .ops import Perm, Twin
@@ -26,6 +28,18 @@ def _conv(nd: int) -> Twin:
 
 def _batch_first(given: Mapping[str, Any]) -> str | None:
     return "no channel axis" if given["input"].ndim < 3 else None
+
+
+class LastToFront:
+    """The last axis of torch's array is the first here: a linear weight of any rank."""
+
+    def to_flax(self, array: Any) -> Any:
+        """torch's order to ours."""
+        return np.moveaxis(array, -1, 0)
+
+    def to_torch(self, array: Any) -> Any:
+        """Our order to torch's."""
+        return np.moveaxis(array, 0, -1)
 
 
 FRONT = Channel(1, min_rank=3)
@@ -50,6 +64,9 @@ TWINS: dict[str, Twin] = {
     "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
     "instance_norm": Twin(
         {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1
+    ),
+    "linear_cross_entropy": Twin(
+        {"linear_weight": LastToFront()}, rename={"linear_weight": "linear_kernel"}
     ),
     "local_response_norm": Twin({"input": Channel(1)}, Channel(1)),
     "rms_norm": Twin(rename={"weight": "scale"}),
