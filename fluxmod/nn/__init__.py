@@ -26,6 +26,7 @@ from ._activation_smooth import Softplus as Softplus
 from ._activation_smooth import Softsign as Softsign
 from ._activation_smooth import Tanh as Tanh
 from ._activation_smooth import Tanhshrink as Tanhshrink
+from ._adaptive_softmax import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
 from ._attention import MultiheadAttention as MultiheadAttention
 from ._axes import SAME as SAME
 from ._axes import Axes as Axes
@@ -41,6 +42,8 @@ from ._container import Sequential as Sequential
 from ._conv import Conv1d as Conv1d
 from ._conv import Conv2d as Conv2d
 from ._conv import Conv3d as Conv3d
+from ._distance import CosineSimilarity as CosineSimilarity
+from ._distance import PairwiseDistance as PairwiseDistance
 from ._dropout import Dropout as Dropout
 from ._dropout import Dropout1d as Dropout1d
 from ._dropout import Dropout2d as Dropout2d
@@ -55,6 +58,8 @@ from ._groupnorm import InstanceNorm3d as InstanceNorm3d
 from ._layernorm import LayerNorm as LayerNorm
 from ._linear import Bilinear as Bilinear
 from ._linear import Linear as Linear
+from ._linear_cross_entropy import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from ._linear_cross_entropy import LinearCrossEntropyOptions as LinearCrossEntropyOptions
 from ._loss import BCELoss as BCELoss
 from ._loss import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._loss import CrossEntropyLoss as CrossEntropyLoss
@@ -63,7 +68,20 @@ from ._loss import KLDivLoss as KLDivLoss
 from ._loss import L1Loss as L1Loss
 from ._loss import MSELoss as MSELoss
 from ._loss import NLLLoss as NLLLoss
+from ._loss import NLLLoss2d as NLLLoss2d
 from ._loss import SmoothL1Loss as SmoothL1Loss
+from ._loss_likelihood import CTCLoss as CTCLoss
+from ._loss_likelihood import GaussianNLLLoss as GaussianNLLLoss
+from ._loss_likelihood import PoissonNLLLoss as PoissonNLLLoss
+from ._loss_margin import CosineEmbeddingLoss as CosineEmbeddingLoss
+from ._loss_margin import HingeEmbeddingLoss as HingeEmbeddingLoss
+from ._loss_margin import MarginRankingLoss as MarginRankingLoss
+from ._loss_margin import MultiLabelMarginLoss as MultiLabelMarginLoss
+from ._loss_margin import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
+from ._loss_margin import MultiMarginLoss as MultiMarginLoss
+from ._loss_margin import SoftMarginLoss as SoftMarginLoss
+from ._loss_margin import TripletMarginLoss as TripletMarginLoss
+from ._loss_margin import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from ._module import Buffer as Buffer
 from ._module import Module as Module
 from ._module import Parameter as Parameter
@@ -105,6 +123,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -120,10 +139,13 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CELU",
+    "CTCLoss",
     "Channel",
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
     "Dropout",
@@ -135,11 +157,13 @@ __all__ = [
     "Flatten",
     "GELU",
     "GLU",
+    "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "InstanceNorm1d",
@@ -150,10 +174,13 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
+    "LinearCrossEntropyOptions",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -161,12 +188,18 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
+    "NLLLoss2d",
     "PReLU",
+    "PairwiseDistance",
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PoissonNLLLoss",
     "RMSNorm",
     "ReLU",
     "ReLU6",
@@ -176,6 +209,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -191,6 +225,8 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
     "checked",
     "functional",

@@ -114,7 +114,9 @@ def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
         known = nn_parameters(cls)
         return cls(
             *[_in_flax(value, types) for value in made.args],
-            **{k: _in_flax(value, types) for k, value in made.kwargs.items()},
+            **{
+                k: _in_flax(value, types) for k, value in made.kwargs.items() if k not in TORCH_ONLY
+            },
             **{k: v for k, v in types.items() if k in known},
         )
 
@@ -148,6 +150,12 @@ def nn_parameters(cls: type) -> frozenset[str]:
 
     return frozenset(inspect.signature(cls.__init__).parameters)
 
+
+TORCH_ONLY = ("device", "dtype")
+"""Constructor arguments that say where and in what torch builds a layer."""
+
+CONSTANT = {("SoftMarginLoss", 1)}
+"""Float inputs that torch takes no gradient of."""
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     getattr(torch.nn.functional, name): getattr(F, name)
@@ -199,7 +207,9 @@ def semantics(case: Case, theirs: torch.nn.Module, ours: Any) -> float:
     """Float64: outputs, gradients of a random functional of them, and all state afterwards."""
     arrays = inputs(case)
     tensors = [torch.from_numpy(a.copy()) for a in arrays]
+    kind = type(theirs).__name__
     floats = [i for i, t in enumerate(tensors) if t.is_floating_point()]
+    floats = [i for i in floats if (kind, i) not in CONSTANT]
     for i in floats:
         tensors[i].requires_grad_()
     with record_masks() as masks:

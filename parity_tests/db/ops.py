@@ -18,7 +18,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_unflatten
 
-from fluxmod.nn import Channel
+from fluxmod.nn import Channel, PairwiseDistance
 from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
@@ -339,6 +339,8 @@ def _plain(value: Any) -> Any:
     """An argument that is not an array, as JAX has it."""
     if isinstance(value, torch.dtype):
         return jnp.dtype(str(value).removeprefix("torch."))
+    if isinstance(value, torch.nn.PairwiseDistance):
+        return PairwiseDistance(value.norm, value.eps, value.keepdim)
     return value
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fluxmod.nn import Channel
 
 from .ops import Perm, Twin
@@ -31,6 +33,19 @@ def _integers(given: Mapping[str, Any]) -> str | None:
 
 
 _PROJECTIONS = tuple(f"{part}_proj_weight" for part in ("in", "out", "q", "k", "v"))
+
+
+class LastToFront:
+    """The last axis of torch's array is the first here: a linear weight of any rank."""
+
+    def to_flax(self, array: Any) -> Any:
+        """torch's order to ours."""
+        return np.moveaxis(array, -1, 0)
+
+    def to_torch(self, array: Any) -> Any:
+        """Our order to torch's."""
+        return np.moveaxis(array, 0, -1)
+
 
 FRONT = Channel(1, min_rank=3)
 """Channels on axis 1 of a batch of maps of any rank."""
@@ -60,6 +75,9 @@ TWINS: dict[str, Twin] = {
         {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1
     ),
     "local_response_norm": Twin({"input": Channel(1)}, Channel(1), leave=_integers),
+    "linear_cross_entropy": Twin(
+        {"linear_weight": LastToFront()}, rename={"linear_weight": "linear_kernel"}
+    ),
     "rms_norm": Twin(rename={"weight": "scale"}),
 }
 """By name, or by name and variant; a function that is not listed takes torch's arguments."""

@@ -46,7 +46,7 @@ def by_shifts(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> ja
     taps = kernel.reshape(-1, shape.groups, shape.outputs)
     total: Any = 0
     for tap, shifted in zip(taps, _shifted(x, shape), strict=True):
-        total = total + shifted[..., None] * tap
+        total = total + shifted[..., None] * jnp.broadcast_to(tap, (*shifted.shape, shape.outputs))
     return total.reshape(*total.shape[:-2], kernel.shape[-1]).astype(dtype)
 
 

@@ -37,6 +37,11 @@ from ._conv import conv2d as conv2d
 from ._conv import conv3d as conv3d
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._cross_entropy import nll_loss as nll_loss
+from ._ctc import ctc_loss as ctc_loss
+from ._distance import cosine_similarity as cosine_similarity
+from ._distance import normalize as normalize
+from ._distance import pairwise_distance as pairwise_distance
+from ._distance import pdist as pdist
 from ._dropout import dropout as dropout
 from ._dropout import dropout1d as dropout1d
 from ._dropout import dropout2d as dropout2d
@@ -46,6 +51,7 @@ from ._group_norm import group_norm as group_norm
 from ._group_norm import instance_norm as instance_norm
 from ._linear import bilinear as bilinear
 from ._linear import linear as linear
+from ._linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from ._loss import binary_cross_entropy as binary_cross_entropy
 from ._loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from ._loss import huber_loss as huber_loss
@@ -53,6 +59,17 @@ from ._loss import kl_div as kl_div
 from ._loss import l1_loss as l1_loss
 from ._loss import mse_loss as mse_loss
 from ._loss import smooth_l1_loss as smooth_l1_loss
+from ._loss_embedding import cosine_embedding_loss as cosine_embedding_loss
+from ._loss_embedding import triplet_margin_loss as triplet_margin_loss
+from ._loss_embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from ._loss_likelihood import gaussian_nll_loss as gaussian_nll_loss
+from ._loss_likelihood import poisson_nll_loss as poisson_nll_loss
+from ._loss_margin import hinge_embedding_loss as hinge_embedding_loss
+from ._loss_margin import margin_ranking_loss as margin_ranking_loss
+from ._loss_margin import multi_margin_loss as multi_margin_loss
+from ._loss_margin import multilabel_margin_loss as multilabel_margin_loss
+from ._loss_margin import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from ._loss_margin import soft_margin_loss as soft_margin_loss
 from ._multi_head import multi_head_attention_forward as multi_head_attention_forward
 from ._norm import batch_norm as batch_norm
 from ._norm import layer_norm as layer_norm
@@ -88,7 +105,10 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -96,6 +116,7 @@ __all__ = [
     "elu",
     "embedding",
     "flatten",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "group_norm",
@@ -103,6 +124,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
     "kl_div",
@@ -110,16 +132,25 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
     "mish",
     "mse_loss",
     "multi_head_attention_forward",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
+    "normalize",
+    "pairwise_distance",
+    "pdist",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
@@ -129,6 +160,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -137,5 +169,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "unflatten",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._half import compute_dtype
 
-__all__ = ["check_reduction", "chosen_reduction", "pair", "reduced", "same_shape"]
+__all__ = ["check_reduction", "chosen_reduction", "common_dtype", "pair", "reduced", "same_shape"]
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -64,7 +64,7 @@ def pair(
             f"{who}: target of shape {tuple(target.shape)} does not broadcast against input of "
             f"shape {tuple(input.shape)}; give both one shape."
         ) from None
-    dtype = jnp.promote_types(input.dtype, target.dtype)
+    dtype = common_dtype(input, target)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(
             f"{who}: expected a floating point input, got {input.dtype} and a target of "
@@ -80,6 +80,14 @@ def pair(
     wide = compute_dtype(dtype)
     x, y = (jnp.broadcast_to(a.astype(wide), shape) for a in (input, target))
     return x, y, dtype
+
+
+def common_dtype(a: jax.Array, b: jax.Array) -> Any:
+    """The dtype of a result of both: integers beside floats do not count."""
+    floats = [x.dtype for x in (a, b) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    if len(floats) == 1:
+        return floats[0]
+    return jnp.promote_types(a.dtype, b.dtype)
 
 
 def same_shape(input: jax.Array, other: jax.Array, who: str, what: str) -> None:
