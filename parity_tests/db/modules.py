@@ -100,7 +100,9 @@ def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
         known = nn_parameters(cls)
         return cls(
             *[_in_flax(value, types) for value in made.args],
-            **{k: _in_flax(value, types) for k, value in made.kwargs.items() if k not in TORCH_ONLY},
+            **{
+                k: _in_flax(value, types) for k, value in made.kwargs.items() if k not in TORCH_ONLY
+            },
             **{k: v for k, v in types.items() if k in known},
         )
 
