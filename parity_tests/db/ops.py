@@ -23,7 +23,7 @@ from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
 from fluxmod.parity.criteria import precision_limit, relative_l2
-from parity_tests.compare import same
+from parity_tests.compare import LIMIT, same
 
 from .signatures import SIGNATURES
 
@@ -165,7 +165,10 @@ def one(sample: Sample, result: Result) -> None:
     """Compare one sample; raises AssertionError with everything that differs."""
     truth, masks, weights = sample.in_torch(torch.float64)
     got = sample.in_flax("float64", masks, weights)
-    result.l1 = max(result.l1, same(got, truth))
+    # integers may become float32, whatever the precision of the run
+    narrow = any(a.dtype == np.float32 for a in truth.values())
+    error = same(got, truth, 32 * EPS32 if narrow else LIMIT)
+    result.l1 = max(result.l1, 0.0 if narrow else error)
     if masks or not any(np.issubdtype(a.dtype, np.floating) for a in truth.values()):
         return  # another dtype draws other masks; integers have no precision
     for dtype, level, eps in ((torch.float32, "L2", EPS32), (torch.bfloat16, "L6", EPS16)):

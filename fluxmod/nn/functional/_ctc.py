@@ -121,7 +121,7 @@ def _padded(targets: jax.Array, counts: jax.Array, batch: int, batched: bool) ->
             f"{tuple(targets.shape)}."
         )
     starts = jnp.cumsum(counts) - counts
-    places = starts[:, None] + jnp.arange(targets.size if most is None else most)
+    places = starts[:, None] + jnp.arange(targets.size if most is None else most)[None]
     return jnp.take(targets, places, mode="clip") if targets.size else places
 
 
@@ -152,7 +152,7 @@ def _forward(
     extended, skips = _extended(labels, blank)
     of_labels = jnp.take_along_axis(x, extended[None], axis=2, mode="clip")  # (T, N, E)
     never = jnp.full(extended.shape, -jnp.inf, x.dtype)
-    first = jnp.arange(extended.shape[1]) < 1 + (counts[:, None] > 0)
+    first = jnp.arange(extended.shape[1])[None] < jnp.where(counts > 0, 2, 1)[:, None]
 
     def step(alpha: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
         alpha = (
@@ -194,14 +194,14 @@ def _backward(
     none = jnp.full(extended.shape, -jnp.inf, x.dtype)
     betas = lax.scan(step, none, (of_labels, times), reverse=True)[1]
     both = alphas + betas
-    share = jnp.where(jnp.isneginf(both), 0, jnp.exp(both + loss[:, None] - of_labels))
+    share = jnp.where(jnp.isneginf(both), 0, jnp.exp(both + loss[None, :, None] - of_labels))
     rows = jnp.arange(x.shape[1])[:, None]
     expected = jnp.zeros_like(x).at[:, rows, extended].add(share, mode="drop")
     gradient = jnp.exp(x) - expected
-    infinite = jnp.isposinf(loss)[:, None]
+    infinite = jnp.isposinf(loss)[None, :, None]
     gradient = jnp.where(infinite | jnp.isneginf(x), jnp.nan, gradient)
-    gradient = gradient * cotangent[:, None]
-    unused = (times[:, None] >= steps)[..., None]
+    gradient = gradient * cotangent[None, :, None]
+    unused = (times[:, None] >= steps[None])[..., None]
     if zero_infinity:
         unused = unused | infinite
     return jnp.where(unused, 0, gradient), None, None, None
@@ -215,7 +215,7 @@ def _extended(labels: jax.Array, blank: int) -> tuple[jax.Array, jax.Array]:
     batch, count = labels.shape
     extended = jnp.full((batch, 2 * count + 1), blank, labels.dtype)
     extended = extended.at[:, 1::2].set(labels)
-    label = np.arange(2 * count + 1) % 2 == 1
+    label = np.arange(2 * count + 1)[None] % 2 == 1
     return extended, label & (extended != _shift(extended, 2, blank))
 
 
@@ -229,7 +229,7 @@ def _shift(x: jax.Array, by: int, fill: Any = -jnp.inf) -> jax.Array:
 
 def _ends(counts: jax.Array, extended: jax.Array) -> jax.Array:
     """Where an alignment may end: at the last label or the blank behind it."""
-    place = jnp.arange(extended.shape[1])
+    place = jnp.arange(extended.shape[1])[None]
     last = 2 * counts[:, None]
     return (place == last) | (place == last - 1)
 

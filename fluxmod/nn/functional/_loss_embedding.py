@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._distance import both, pairwise_distance
 from ._loss_margin import at_least_zero
@@ -18,6 +19,9 @@ __all__ = [
 ]
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+_SMALLEST = float(np.float32(1e-12))  # a float32 constant in torch, in every dtype
 
 
 def cosine_embedding_loss(
@@ -56,7 +60,7 @@ def cosine_embedding_loss(
             f"input1 {tuple(input1.shape)}, input2 {tuple(input2.shape)}, target "
             f"{tuple(target.shape)}."
         )
-    a, b, dtype = both(input1, input2, who)
+    a, b, dtype = both(input1, input2, who, integers=True)
     try:
         jnp.broadcast_shapes(a.shape[:-1], target.shape)
     except ValueError:
@@ -65,7 +69,7 @@ def cosine_embedding_loss(
             f"{tuple(a.shape)}."
         ) from None
     product, square1, square2 = (jnp.sum(x, -1) for x in (a * b, a * a, b * b))
-    cosine = product / jnp.sqrt((square1 + 1e-12) * (square2 + 1e-12))
+    cosine = product / jnp.sqrt((square1 + _SMALLEST) * (square2 + _SMALLEST))
     alike = jnp.where(target == 1, 1 - cosine, 0)
     unlike = jnp.where(target == -1, at_least_zero(cosine - margin), 0)
     return reduced(alike + unlike, reduction, who).astype(dtype)

@@ -109,7 +109,7 @@ def poisson_nll_loss(
     """
     who = "poisson_nll_loss"
     reduction = chosen_reduction(size_average, reduce, reduction, who)
-    x, y, dtype = pair(input, target, who, warn=False)
+    x, y, dtype = pair(input, target, who, warn=False, integers=True)
     loss = jnp.exp(x) - y * x if log_input else x - y * jnp.log(x + eps)
     if full:
         stirling = y * jnp.log(y) - y + 0.5 * jnp.log(2 * math.pi * y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import check_indices
@@ -84,7 +85,7 @@ def margin_ranking_loss(
             f"{who}: expected arrays of one rank, got shapes input1 {tuple(input1.shape)}, input2 "
             f"{tuple(input2.shape)}, target {tuple(target.shape)}."
         )
-    a, b, dtype = both(input1, input2, who)
+    a, b, dtype = both(input1, input2, who, integers=True)
     d, y, _ = pair(a - b, target, who, warn=False)
     loss = reduced(at_least_zero(margin - y * d), reduction, who)
     return loss.astype(common_dtype(jnp.zeros((), dtype), target))
@@ -152,8 +153,8 @@ def multilabel_soft_margin_loss(
     x, y, dtype = pair(input, target, who, warn=False)
     loss = -(y * logsigmoid(x) + (1 - y) * logsigmoid(-x))
     if weight is not None:
-        loss, weight, _ = pair(loss, weight, f"{who}, weight", warn=False)
-        loss = loss * weight
+        loss, factors, _ = pair(loss, weight, f"{who}, weight", warn=False)
+        loss = loss * factors
     classes = input.shape[-1] if input.ndim else 1
     loss = (jnp.sum(loss, -1) if loss.ndim else loss) / (classes or jnp.nan)
     return reduced(loss, reduction, who).astype(dtype)
@@ -215,7 +216,7 @@ def multi_margin_loss(
     terms = jnp.where(short > 0, short, 0) ** p
     if weight is not None:
         terms = terms * jnp.take(weight.astype(x.dtype), labels)
-    others = jnp.arange(classes) != labels
+    others = np.arange(classes)[None] != labels
     loss = jnp.sum(jnp.where(others, terms, 0), 1) / classes
     loss = jnp.where(known[:, 0], loss, jnp.nan)
     return _of_rows(loss, reduction, target.shape, who).astype(input.dtype)
