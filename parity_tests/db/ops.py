@@ -23,7 +23,7 @@ from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
 from fluxmod.parity.criteria import precision_limit, relative_l2
-from parity_tests.compare import LIMIT, same
+from parity_tests.compare import LIMIT, any_algorithm, same
 
 from .signatures import SIGNATURES
 
@@ -141,7 +141,8 @@ def run(op: Any, twin: Twin, *, most: int | None = None) -> Result:
                     continue
                 result.run += 1
                 try:
-                    one(Sample(op, twin, given), result)
+                    with any_algorithm():
+                        one(Sample(op, twin, given), result)
                 except Exception as error:  # every sample is reported, whatever it failed with
                     text = " ".join(str(error).split())[:300]
                     result.problems.append(

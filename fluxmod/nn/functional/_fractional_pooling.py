@@ -176,7 +176,7 @@ def _starts(sample: jax.Array, n: int, out: int, k: int) -> jax.Array:
         return last
     alpha = (n - k) / (out - 1)
     i = jnp.arange(out - 1, dtype=sample.dtype)
-    steps = jnp.floor((i + sample[..., None]) * alpha) - jnp.floor(sample * alpha)[..., None]
+    steps = jnp.trunc((i + sample[..., None]) * alpha) - jnp.trunc(sample * alpha)[..., None]
     return jnp.concatenate([steps.astype(last.dtype), last], axis=-1)
 
 
