@@ -18,7 +18,7 @@ from flax import nnx
 
 from fluxmod._errors import ReplayError
 
-__all__ = ["keep_mask", "replay"]
+__all__ = ["keep_mask", "replay", "stream_key"]
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -86,14 +86,22 @@ def keep_mask(
     tape = _tape.get()
     if tape is not None:
         return tape.next(tuple(shape), same_order)
+    return jax.random.bernoulli(stream_key(rngs, "Dropout"), keep, shape)
+
+
+def stream_key(rngs: RandomSource, who: str) -> jax.Array:
+    """Take the next key of a source; of ``nnx.Rngs`` the ``dropout`` stream's.
+
+    Raises:
+        ValueError: no source of randomness was given.
+    """
     if rngs is None:
         raise ValueError(
-            "Dropout: training mode needs random numbers and the layer was built without any. "
+            f"{who}: training mode needs random numbers and the layer was built without any. "
             "Pass rngs=nnx.Rngs(...) to its constructor or its call, or switch to eval()."
         )
     source: Any = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
-    key = source() if isinstance(source, nnx.RngStream) else source
-    return jax.random.bernoulli(key, keep, shape)
+    return source() if isinstance(source, nnx.RngStream) else source
 
 
 def _reorder(mask: jax.Array, shape: tuple[int, ...], index: int) -> jax.Array:

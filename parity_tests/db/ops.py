@@ -23,7 +23,7 @@ from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
 from fluxmod.parity.criteria import precision_limit, relative_l2
-from parity_tests.compare import LIMIT, same
+from parity_tests.compare import LIMIT, any_algorithm, same
 
 from .signatures import SIGNATURES
 
@@ -62,6 +62,8 @@ class Twin:
         drop: arguments of torch's that have no meaning here.
         outputs: how many of our outputs torch has; the rest is more than torch returns.
         absent: why there is no twin; then nothing is run.
+        prepare: changes the arguments of both sides: what torch draws, for instance.
+        ours: changes the arguments of our side alone, sizes that count the channels.
         leave: a sample that is left out, with the reason: ``leave(args) -> str | None``.
     """
 
@@ -72,6 +74,8 @@ class Twin:
     drop: tuple[str, ...] = ()
     outputs: int | None = None
     absent: str = ""
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
+    ours: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
     leave: Callable[[Mapping[str, Any]], str | None] = lambda given: None
 
     def of_output(self, index: int) -> Move:
@@ -131,13 +135,14 @@ def run(op: Any, twin: Twin, *, most: int | None = None) -> Result:
             samples = list(samples_of(op, dtype))
             result.available += len(samples)
             for index in spread(len(samples), most):
-                given = bound(op, samples[index])
+                given = twin.prepare(bound(op, samples[index]))
                 if reason := twin.leave(given):
                     result.left[reason] = result.left.get(reason, 0) + 1
                     continue
                 result.run += 1
                 try:
-                    one(Sample(op, twin, given), result)
+                    with any_algorithm():
+                        one(Sample(op, twin, given), result)
                 except Exception as error:  # every sample is reported, whatever it failed with
                     text = " ".join(str(error).split())[:300]
                     result.problems.append(
@@ -315,7 +320,7 @@ class Sample:
         keywords = {
             self.twin.rename.get(k, k): v for k, v in keywords.items() if k not in self.twin.drop
         }
-        out = getattr(F, self.name)(**keywords, **self.twin.extra)
+        out = getattr(F, self.name)(**self.twin.ours(keywords), **self.twin.extra)
         return jax.tree.leaves(out)[: self.twin.outputs]
 
 

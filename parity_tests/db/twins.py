@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from fluxmod.nn import Channel
 
@@ -24,6 +25,39 @@ def _conv(nd: int) -> Twin:
     kernel = Perm((*range(2, nd + 2), 1, 0))
     channel = Channel(-nd - 1)
     return Twin({"input": channel, "weight": kernel}, channel, rename={"weight": "kernel"})
+
+
+def _transposed(nd: int) -> Twin:
+    """torch's weight is (C, O/g, *k), the kernel is (*k, O/g, C)."""
+    kernel = Perm((*range(2, nd + 2), 1, 0))
+    channel = Channel(-nd - 1)
+    return Twin({"input": channel, "weight": kernel}, channel, rename={"weight": "kernel"})
+
+
+def _unpool(nd: int) -> Twin:
+    """Indices move with the values; torch's sizes of whole outputs have the channels first."""
+    channel = Channel(-nd - 1)
+
+    def ours(given: dict[str, Any]) -> dict[str, Any]:
+        size = given.get("output_size")
+        return given if size is None else {**given, "output_size": tuple(size)[-nd:]}
+
+    return Twin({"input": channel, "indices": channel}, channel, ours=ours)
+
+
+def _fractional(nd: int) -> Twin:
+    """The samples that torch would draw are given to both."""
+
+    def prepare(given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("_random_samples") is not None:
+            return given
+        x = given["input"]
+        batch, channels = (x.shape[0] if x.ndim == nd + 2 else 1), x.shape[-nd - 1]
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.rand(batch, channels, nd, generator=generator, dtype=x.dtype)
+        return {**given, "_random_samples": drawn}
+
+    return _map(nd, prepare=prepare)
 
 
 def _integers(given: Mapping[str, Any]) -> str | None:
@@ -57,6 +91,18 @@ TWINS: dict[str, Twin] = {
         for nd in (1, 2, 3)
         for kind in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
     },
+    **{f"conv_transpose{nd}d": _transposed(nd) for nd in (1, 2, 3)},
+    **{f"lp_pool{nd}d": _map(nd) for nd in (1, 2, 3)},
+    **{f"max_unpool{nd}d": _unpool(nd) for nd in (1, 2, 3)},
+    **{f"fractional_max_pool{nd}d": _fractional(nd) for nd in (2, 3)},
+    "interpolate": Twin({"input": Channel(1)}, Channel(1)),
+    "upsample_bilinear": Twin({"input": Channel(1)}, Channel(1)),
+    "upsample_nearest": Twin({"input": Channel(1)}, Channel(1)),
+    "grid_sample": Twin({"input": Channel(1)}, Channel(1)),
+    "unfold": Twin({"input": Channel(-3)}, Channel(-2)),
+    "pixel_shuffle": Twin({"input": Channel(-3)}, Channel(-3)),
+    "pixel_unshuffle": Twin({"input": Channel(-3)}, Channel(-3)),
+    "channel_shuffle": Twin({"input": Channel(1)}, Channel(1)),
     "batch_norm": Twin(
         {"input": FRONT}, FRONT, rename={"weight": "scale"}, drop=("momentum",), outputs=1
     ),
