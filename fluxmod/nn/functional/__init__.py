@@ -35,6 +35,10 @@ from ._attention import scaled_dot_product_attention as scaled_dot_product_atten
 from ._conv import conv1d as conv1d
 from ._conv import conv2d as conv2d
 from ._conv import conv3d as conv3d
+from ._conv import conv_tbc as conv_tbc
+from ._conv_transpose import conv_transpose1d as conv_transpose1d
+from ._conv_transpose import conv_transpose2d as conv_transpose2d
+from ._conv_transpose import conv_transpose3d as conv_transpose3d
 from ._cross_entropy import cross_entropy as cross_entropy
 from ._cross_entropy import nll_loss as nll_loss
 from ._ctc import ctc_loss as ctc_loss
@@ -139,6 +143,10 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_tbc",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
