@@ -133,16 +133,18 @@ class _ConvTransposeNd(Module, nnx.ConvTranspose):
                 f"whole shape, channels last), got {asked}."
             )
         asked = asked[rank - nd - 1 : -1] if len(asked) == rank else asked
+        strides = tuple_of(self.strides or 1, nd, f"{who}: stride")
+        dilation = tuple_of(self.kernel_dilation or 1, nd, f"{who}: dilation")
         rows = zip(
             input.shape[-1 - nd : -1],
-            self.strides or (),
+            strides,
             self.torch_padding,
-            self.kernel_dilation or (),
-            self.kernel_size,
+            dilation,
+            tuple_of(self.kernel_size, nd, f"{who}: kernel_size"),
             strict=True,
         )
         least = tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in rows)
-        most = tuple(n + s - 1 for n, s in zip(least, self.strides or (), strict=True))
+        most = tuple(n + s - 1 for n, s in zip(least, strides, strict=True))
         if any(not low <= n <= high for low, n, high in zip(least, asked, most, strict=True)):
             raise ValueError(
                 f"{who}: requested an output size of {asked}, but valid sizes range from {least} "
