@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import functional as functional
+from . import init as init
 from ._activation import Hardshrink as Hardshrink
 from ._activation import Hardsigmoid as Hardsigmoid
 from ._activation import Hardswish as Hardswish
@@ -44,11 +45,14 @@ from ._conv import Conv2d as Conv2d
 from ._conv import Conv3d as Conv3d
 from ._distance import CosineSimilarity as CosineSimilarity
 from ._distance import PairwiseDistance as PairwiseDistance
+from ._dropout import AlphaDropout as AlphaDropout
 from ._dropout import Dropout as Dropout
 from ._dropout import Dropout1d as Dropout1d
 from ._dropout import Dropout2d as Dropout2d
 from ._dropout import Dropout3d as Dropout3d
+from ._dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from ._embedding import Embedding as Embedding
+from ._embedding import EmbeddingBag as EmbeddingBag
 from ._flatten import Flatten as Flatten
 from ._flatten import Unflatten as Unflatten
 from ._groupnorm import GroupNorm as GroupNorm
@@ -108,6 +112,7 @@ from ._pooling import MaxPool3d as MaxPool3d
 from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
 from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
 from ._rmsnorm import RMSNorm as RMSNorm
+from ._rrelu import RReLU as RReLU
 from ._softmax import LogSoftmax as LogSoftmax
 from ._softmax import Softmax as Softmax
 from ._softmax import Softmax2d as Softmax2d
@@ -127,6 +132,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -154,6 +160,8 @@ __all__ = [
     "Dropout3d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
+    "FeatureAlphaDropout",
     "Flatten",
     "GELU",
     "GLU",
@@ -201,6 +209,7 @@ __all__ = [
     "ParameterList",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "SAME",
@@ -230,6 +239,7 @@ __all__ = [
     "Unflatten",
     "checked",
     "functional",
+    "init",
     "is_trainable",
     "named_children",
     "named_modules",

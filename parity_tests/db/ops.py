@@ -139,7 +139,7 @@ def bound(op: Any, sample: Any) -> dict[str, Any]:
         names = list(SIGNATURES[op.name.removeprefix(PREFIX)])
     if names and names[0] in ("args", "kwargs"):
         names = list(SIGNATURES[op.name.removeprefix(PREFIX)])
-    if op.name == "nn.functional.embedding":
+    if op.name in ("nn.functional.embedding", "nn.functional.embedding_bag"):
         names[:2] = names[1::-1]  # its samples start with the table
     given = dict(zip(names, values, strict=False))
     if len(values) > len(names):
@@ -332,7 +332,7 @@ SIGNATURES = {
         "pixel_shuffle": "input upscale_factor",
         "pixel_unshuffle": "input downscale_factor",
         "channel_shuffle": "input groups",
-        "one_hot": "tensor num_classes",
+        "one_hot": "input num_classes",
         "pad": "input pad mode value",
         "scaled_dot_product_attention": (
             "query key value attn_mask dropout_p is_causal scale enable_gqa"

@@ -42,6 +42,9 @@ class LastToFront:
         return np.moveaxis(array, 0, -1)
 
 
+KERNELS = tuple(f"{name}_proj_weight" for name in ("in", "out", "q", "k", "v"))
+"""The weights of attention that are transposed."""
+
 FRONT = Channel(1, min_rank=3)
 """Channels on axis 1 of a batch of maps of any rank."""
 
@@ -56,11 +59,14 @@ TWINS: dict[str, Twin] = {
         {"input": FRONT}, FRONT, rename={"weight": "scale"}, drop=("momentum",), outputs=1
     ),
     "embedding": Twin(rename={"weight": "embedding"}, drop=("sparse",)),
+    "embedding_bag": Twin(rename={"weight": "embedding"}),
     "layer_norm": Twin(rename={"weight": "scale"}),
     "linear": Twin({"weight": Perm((1, 0))}, rename={"weight": "kernel"}),
     "bilinear": Twin(rename={"weight": "kernel"}),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
+    "feature_alpha_dropout": Twin({"input": Channel(1)}, Channel(1), drop=("inplace",)),
+    "alpha_dropout": Twin(drop=("inplace",)),
     "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
     "instance_norm": Twin(
         {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1
@@ -69,6 +75,10 @@ TWINS: dict[str, Twin] = {
         {"linear_weight": LastToFront()}, rename={"linear_weight": "linear_kernel"}
     ),
     "local_response_norm": Twin({"input": Channel(1)}, Channel(1)),
+    "multi_head_attention_forward": Twin(
+        {name: Perm((1, 0)) for name in KERNELS},
+        rename={name: name.replace("weight", "kernel") for name in KERNELS},
+    ),
     "rms_norm": Twin(rename={"weight": "scale"}),
 }
 """By name, or by name and variant; a function that is not listed takes torch's arguments."""

@@ -12,6 +12,8 @@ from ._activation import relu as relu
 from ._activation import relu6 as relu6
 from ._activation import softshrink as softshrink
 from ._activation import threshold as threshold
+from ._activation_random import gumbel_softmax as gumbel_softmax
+from ._activation_random import rrelu as rrelu
 from ._activation_smooth import celu as celu
 from ._activation_smooth import elu as elu
 from ._activation_smooth import gelu as gelu
@@ -31,6 +33,8 @@ from ._adaptive_pooling import adaptive_avg_pool3d as adaptive_avg_pool3d
 from ._adaptive_pooling import adaptive_max_pool1d as adaptive_max_pool1d
 from ._adaptive_pooling import adaptive_max_pool2d as adaptive_max_pool2d
 from ._adaptive_pooling import adaptive_max_pool3d as adaptive_max_pool3d
+from ._alpha_dropout import alpha_dropout as alpha_dropout
+from ._alpha_dropout import feature_alpha_dropout as feature_alpha_dropout
 from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._conv import conv1d as conv1d
 from ._conv import conv2d as conv2d
@@ -47,8 +51,19 @@ from ._dropout import dropout1d as dropout1d
 from ._dropout import dropout2d as dropout2d
 from ._dropout import dropout3d as dropout3d
 from ._embedding import embedding as embedding
+from ._embedding import embedding_bag as embedding_bag
+from ._embedding import one_hot as one_hot
 from ._group_norm import group_norm as group_norm
 from ._group_norm import instance_norm as instance_norm
+from ._grouped import grouped_mm as grouped_mm
+from ._inplace import celu_ as celu_
+from ._inplace import elu_ as elu_
+from ._inplace import hardtanh_ as hardtanh_
+from ._inplace import leaky_relu_ as leaky_relu_
+from ._inplace import relu_ as relu_
+from ._inplace import rrelu_ as rrelu_
+from ._inplace import selu_ as selu_
+from ._inplace import threshold_ as threshold_
 from ._linear import bilinear as bilinear
 from ._linear import linear as linear
 from ._linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
@@ -94,6 +109,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -102,6 +118,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -114,16 +131,22 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "elu_",
     "embedding",
+    "embedding_bag",
+    "feature_alpha_dropout",
     "flatten",
     "gaussian_nll_loss",
     "gelu",
     "glu",
     "group_norm",
+    "grouped_mm",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
@@ -131,6 +154,7 @@ __all__ = [
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "linear_cross_entropy",
     "local_response_norm",
@@ -148,15 +172,20 @@ __all__ = [
     "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
+    "one_hot",
     "pairwise_distance",
     "pdist",
     "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
+    "rrelu",
+    "rrelu_",
     "scaled_dot_product_attention",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -169,6 +198,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
     "unflatten",
