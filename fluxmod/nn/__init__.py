@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import functional as functional
+from . import init as init
 from ._activation import Hardshrink as Hardshrink
 from ._activation import Hardsigmoid as Hardsigmoid
 from ._activation import Hardswish as Hardswish
@@ -47,11 +48,14 @@ from ._conv_transpose import ConvTranspose2d as ConvTranspose2d
 from ._conv_transpose import ConvTranspose3d as ConvTranspose3d
 from ._distance import CosineSimilarity as CosineSimilarity
 from ._distance import PairwiseDistance as PairwiseDistance
+from ._dropout import AlphaDropout as AlphaDropout
 from ._dropout import Dropout as Dropout
 from ._dropout import Dropout1d as Dropout1d
 from ._dropout import Dropout2d as Dropout2d
 from ._dropout import Dropout3d as Dropout3d
+from ._dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from ._embedding import Embedding as Embedding
+from ._embedding import EmbeddingBag as EmbeddingBag
 from ._flatten import Flatten as Flatten
 from ._flatten import Unflatten as Unflatten
 from ._folding import ChannelShuffle as ChannelShuffle
@@ -139,6 +143,7 @@ from ._pooling_more import MaxUnpool3d as MaxUnpool3d
 from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
 from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
 from ._rmsnorm import RMSNorm as RMSNorm
+from ._rrelu import RReLU as RReLU
 from ._softmax import LogSoftmax as LogSoftmax
 from ._softmax import Softmax as Softmax
 from ._softmax import Softmax2d as Softmax2d
@@ -161,6 +166,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -198,6 +204,8 @@ __all__ = [
     "Dropout3d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
+    "FeatureAlphaDropout",
     "Flatten",
     "Fold",
     "FractionalMaxPool2d",
@@ -256,6 +264,7 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",
@@ -298,6 +307,7 @@ __all__ = [
     "ZeroPad3d",
     "checked",
     "functional",
+    "init",
     "is_trainable",
     "named_children",
     "named_modules",

@@ -93,9 +93,7 @@ class _ConvTransposeNd(Module, nnx.ConvTranspose):
         channel = Channel(-self._spatial - 1)
         return Axes(inputs=(channel,), output=channel)
 
-    def __call__(  # type: ignore[override]  # torch's names
-        self, input: jax.Array, output_size: Sequence[int] | None = None
-    ) -> jax.Array:
+    def __call__(self, input: jax.Array, output_size: Sequence[int] | None = None) -> jax.Array:
         who = type(self).__name__
         check_floating(input, who)
         check_channels_last(input, self.in_features, self._spatial, who)

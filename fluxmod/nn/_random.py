@@ -6,7 +6,7 @@ that torch drew are recorded and given to the Flax module in the order in which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,7 +18,7 @@ from flax import nnx
 
 from fluxmod._errors import ReplayError
 
-__all__ = ["keep_mask", "replay", "stream_key"]
+__all__ = ["drawn", "keep_mask", "replay", "stream_key"]
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -36,7 +36,7 @@ class _Tape:
                 f"replay: mask {self.used + 1} was asked for (shape {shape}), and torch drew "
                 f"{len(self.masks)}. The modules do not call dropout equally often."
             )
-        mask = jnp.asarray(self.masks[self.used]).astype(jnp.bool_)
+        mask = jnp.asarray(self.masks[self.used])
         self.used += 1
         return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
 
@@ -83,10 +83,25 @@ def keep_mask(
     Raises:
         ValueError: no source of randomness was given.
     """
+    mask = drawn(rngs, lambda key: jax.random.bernoulli(key, keep, shape), shape, same_order)
+    return mask.astype(jnp.bool_)
+
+
+def drawn(
+    rngs: RandomSource,
+    sample: Callable[[jax.Array], jax.Array],
+    shape: tuple[int, ...],
+    same_order: bool = False,
+    who: str = "Dropout",
+) -> jax.Array:
+    """Draw an array of ``shape`` with ``sample``, or take the next recording.
+
+    Arguments and errors as in ``keep_mask``; ``sample`` gets the key.
+    """
     tape = _tape.get()
     if tape is not None:
         return tape.next(tuple(shape), same_order)
-    return jax.random.bernoulli(stream_key(rngs, "Dropout"), keep, shape)
+    return sample(stream_key(rngs, who))
 
 
 def stream_key(rngs: RandomSource, who: str) -> jax.Array:

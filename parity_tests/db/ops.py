@@ -159,7 +159,7 @@ def bound(op: Any, sample: Any) -> dict[str, Any]:
         names = list(SIGNATURES[name])
     else:
         names = list(inspect.signature(getattr(torch.nn.functional, name)).parameters)
-    if name == "embedding":
+    if name in ("embedding", "embedding_bag"):
         names[:2] = names[1::-1]  # its samples start with the table
     if len(values) > len(names):
         raise ValueError(f"{op.name}: {len(values)} arguments, names {names}")

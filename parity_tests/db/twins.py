@@ -81,6 +81,8 @@ class LastToFront:
         return np.moveaxis(array, 0, -1)
 
 
+"""The weights of attention that are transposed."""
+
 FRONT = Channel(1, min_rank=3)
 """Channels on axis 1 of a batch of maps of any rank."""
 
@@ -107,6 +109,7 @@ TWINS: dict[str, Twin] = {
         {"input": FRONT}, FRONT, rename={"weight": "scale"}, drop=("momentum",), outputs=1
     ),
     "embedding": Twin(rename={"weight": "embedding"}, drop=("sparse",)),
+    "embedding_bag": Twin(rename={"weight": "embedding"}),
     "layer_norm": Twin(rename={"weight": "scale"}),
     "linear": Twin({"weight": Perm((1, 0))}, rename={"weight": "kernel"}),
     "bilinear": Twin(rename={"weight": "kernel"}),
@@ -116,6 +119,8 @@ TWINS: dict[str, Twin] = {
     ),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
+    "feature_alpha_dropout": Twin({"input": Channel(1)}, Channel(1), drop=("inplace",)),
+    "alpha_dropout": Twin(drop=("inplace",)),
     "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
     "instance_norm": Twin(
         {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1

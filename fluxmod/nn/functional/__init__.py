@@ -12,6 +12,8 @@ from ._activation import relu as relu
 from ._activation import relu6 as relu6
 from ._activation import softshrink as softshrink
 from ._activation import threshold as threshold
+from ._activation_random import gumbel_softmax as gumbel_softmax
+from ._activation_random import rrelu as rrelu
 from ._activation_smooth import celu as celu
 from ._activation_smooth import elu as elu
 from ._activation_smooth import gelu as gelu
@@ -31,6 +33,8 @@ from ._adaptive_pooling import adaptive_avg_pool3d as adaptive_avg_pool3d
 from ._adaptive_pooling import adaptive_max_pool1d as adaptive_max_pool1d
 from ._adaptive_pooling import adaptive_max_pool2d as adaptive_max_pool2d
 from ._adaptive_pooling import adaptive_max_pool3d as adaptive_max_pool3d
+from ._alpha_dropout import alpha_dropout as alpha_dropout
+from ._alpha_dropout import feature_alpha_dropout as feature_alpha_dropout
 from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._conv import conv1d as conv1d
 from ._conv import conv2d as conv2d
@@ -51,6 +55,8 @@ from ._dropout import dropout1d as dropout1d
 from ._dropout import dropout2d as dropout2d
 from ._dropout import dropout3d as dropout3d
 from ._embedding import embedding as embedding
+from ._embedding import embedding_bag as embedding_bag
+from ._embedding import one_hot as one_hot
 from ._fold import fold as fold
 from ._fold import unfold as unfold
 from ._fractional_pooling import fractional_max_pool2d as fractional_max_pool2d
@@ -65,6 +71,15 @@ from ._grid import affine_grid as affine_grid
 from ._grid import grid_sample as grid_sample
 from ._group_norm import group_norm as group_norm
 from ._group_norm import instance_norm as instance_norm
+from ._grouped import grouped_mm as grouped_mm
+from ._inplace import celu_ as celu_
+from ._inplace import elu_ as elu_
+from ._inplace import hardtanh_ as hardtanh_
+from ._inplace import leaky_relu_ as leaky_relu_
+from ._inplace import relu_ as relu_
+from ._inplace import rrelu_ as rrelu_
+from ._inplace import selu_ as selu_
+from ._inplace import threshold_ as threshold_
 from ._interpolate import interpolate as interpolate
 from ._interpolate import upsample as upsample
 from ._interpolate import upsample_bilinear as upsample_bilinear
@@ -130,6 +145,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "affine_grid",
+    "alpha_dropout",
     "antialias_taps",
     "avg_pool1d",
     "avg_pool2d",
@@ -139,6 +155,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "channel_shuffle",
     "conv1d",
     "conv2d",
@@ -157,7 +174,10 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "elu_",
     "embedding",
+    "embedding_bag",
+    "feature_alpha_dropout",
     "flatten",
     "fold",
     "fractional_max_pool2d",
@@ -169,10 +189,13 @@ __all__ = [
     "glu",
     "grid_sample",
     "group_norm",
+    "grouped_mm",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
@@ -181,6 +204,7 @@ __all__ = [
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "linear_cross_entropy",
     "linear_taps",
@@ -207,6 +231,7 @@ __all__ = [
     "nearest_index",
     "nll_loss",
     "normalize",
+    "one_hot",
     "pad",
     "pairwise_distance",
     "pdist",
@@ -216,9 +241,13 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
+    "rrelu",
+    "rrelu_",
     "scaled_dot_product_attention",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -231,6 +260,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
     "unflatten",
