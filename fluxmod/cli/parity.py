@@ -37,7 +37,10 @@ def run(
             reports.append(report)
             progress.update(task, advance=1, description=f"certified {report.model}")
     suite = Suite(tuple(reports))
-    Console().print(_table(suite))
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(_table(suite))
     for report in suite.reports:
         if not report.passed:
             print(report.text())
@@ -46,7 +49,13 @@ def run(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text(), encoding="utf-8")
             print(f"wrote {path}")
+    equal = sum(report.passed for report in suite.reports)
+    print(f"{equal} of {len(suite.reports)} equal")
     raise typer.Exit(0 if suite.passed else 1)
+
+
+PIPED_WIDTH = 120
+"""Columns of the table where no terminal says how many there are."""
 
 
 def _table(suite: Any) -> Any:

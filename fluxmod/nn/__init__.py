@@ -43,6 +43,9 @@ from ._container import Sequential as Sequential
 from ._conv import Conv1d as Conv1d
 from ._conv import Conv2d as Conv2d
 from ._conv import Conv3d as Conv3d
+from ._conv_transpose import ConvTranspose1d as ConvTranspose1d
+from ._conv_transpose import ConvTranspose2d as ConvTranspose2d
+from ._conv_transpose import ConvTranspose3d as ConvTranspose3d
 from ._distance import CosineSimilarity as CosineSimilarity
 from ._distance import PairwiseDistance as PairwiseDistance
 from ._dropout import AlphaDropout as AlphaDropout
@@ -55,6 +58,11 @@ from ._embedding import Embedding as Embedding
 from ._embedding import EmbeddingBag as EmbeddingBag
 from ._flatten import Flatten as Flatten
 from ._flatten import Unflatten as Unflatten
+from ._folding import ChannelShuffle as ChannelShuffle
+from ._folding import Fold as Fold
+from ._folding import PixelShuffle as PixelShuffle
+from ._folding import PixelUnshuffle as PixelUnshuffle
+from ._folding import Unfold as Unfold
 from ._groupnorm import GroupNorm as GroupNorm
 from ._groupnorm import InstanceNorm1d as InstanceNorm1d
 from ._groupnorm import InstanceNorm2d as InstanceNorm2d
@@ -94,6 +102,21 @@ from ._module import named_children as named_children
 from ._module import named_modules as named_modules
 from ._module import named_variables as named_variables
 from ._module import structure as structure
+from ._padding import CircularPad1d as CircularPad1d
+from ._padding import CircularPad2d as CircularPad2d
+from ._padding import CircularPad3d as CircularPad3d
+from ._padding import ConstantPad1d as ConstantPad1d
+from ._padding import ConstantPad2d as ConstantPad2d
+from ._padding import ConstantPad3d as ConstantPad3d
+from ._padding import ReflectionPad1d as ReflectionPad1d
+from ._padding import ReflectionPad2d as ReflectionPad2d
+from ._padding import ReflectionPad3d as ReflectionPad3d
+from ._padding import ReplicationPad1d as ReplicationPad1d
+from ._padding import ReplicationPad2d as ReplicationPad2d
+from ._padding import ReplicationPad3d as ReplicationPad3d
+from ._padding import ZeroPad1d as ZeroPad1d
+from ._padding import ZeroPad2d as ZeroPad2d
+from ._padding import ZeroPad3d as ZeroPad3d
 from ._parameters import ParameterDict as ParameterDict
 from ._parameters import ParameterList as ParameterList
 from ._placement import to as to
@@ -109,6 +132,14 @@ from ._pooling import AvgPool3d as AvgPool3d
 from ._pooling import MaxPool1d as MaxPool1d
 from ._pooling import MaxPool2d as MaxPool2d
 from ._pooling import MaxPool3d as MaxPool3d
+from ._pooling_more import FractionalMaxPool2d as FractionalMaxPool2d
+from ._pooling_more import FractionalMaxPool3d as FractionalMaxPool3d
+from ._pooling_more import LPPool1d as LPPool1d
+from ._pooling_more import LPPool2d as LPPool2d
+from ._pooling_more import LPPool3d as LPPool3d
+from ._pooling_more import MaxUnpool1d as MaxUnpool1d
+from ._pooling_more import MaxUnpool2d as MaxUnpool2d
+from ._pooling_more import MaxUnpool3d as MaxUnpool3d
 from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
 from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
 from ._rmsnorm import RMSNorm as RMSNorm
@@ -123,6 +154,9 @@ from ._transformer import TransformerDecoder as TransformerDecoder
 from ._transformer import TransformerEncoder as TransformerEncoder
 from ._transformer_layer import TransformerDecoderLayer as TransformerDecoderLayer
 from ._transformer_layer import TransformerEncoderLayer as TransformerEncoderLayer
+from ._upsampling import Upsample as Upsample
+from ._upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
+from ._upsampling import UpsamplingNearest2d as UpsamplingNearest2d
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -147,9 +181,19 @@ __all__ = [
     "CELU",
     "CTCLoss",
     "Channel",
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
@@ -163,6 +207,9 @@ __all__ = [
     "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GELU",
     "GLU",
     "GaussianNLLLoss",
@@ -179,6 +226,9 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -192,6 +242,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleDict",
@@ -207,11 +260,19 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "SAME",
     "SELU",
     "Sequential",
@@ -237,6 +298,13 @@ __all__ = [
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "checked",
     "functional",
     "init",

@@ -65,7 +65,7 @@ def _buffer(value: Any, dtype: Any) -> Any:
     return nnx.data(None) if value is None else Buffer(jnp.asarray(value, dtype))
 
 
-def _held(buffer: Buffer | None) -> jax.Array | None:
+def _held(buffer: nnx.Variable[Any] | None) -> jax.Array | None:
     return None if buffer is None else buffer[...]
 
 

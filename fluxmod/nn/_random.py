@@ -18,7 +18,7 @@ from flax import nnx
 
 from fluxmod._errors import ReplayError
 
-__all__ = ["drawn", "keep_mask", "replay"]
+__all__ = ["drawn", "keep_mask", "replay", "stream_key"]
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -101,13 +101,22 @@ def drawn(
     tape = _tape.get()
     if tape is not None:
         return tape.next(tuple(shape), same_order)
+    return sample(stream_key(rngs, who))
+
+
+def stream_key(rngs: RandomSource, who: str) -> jax.Array:
+    """Take the next key of a source; of ``nnx.Rngs`` the ``dropout`` stream's.
+
+    Raises:
+        ValueError: no source of randomness was given.
+    """
     if rngs is None:
         raise ValueError(
             f"{who}: training mode needs random numbers and the layer was built without any. "
             "Pass rngs=nnx.Rngs(...) to its constructor or its call, or switch to eval()."
         )
     source: Any = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
-    return sample(source() if isinstance(source, nnx.RngStream) else source)
+    return source() if isinstance(source, nnx.RngStream) else source
 
 
 def _reorder(mask: jax.Array, shape: tuple[int, ...], index: int) -> jax.Array:

@@ -56,8 +56,8 @@ def in_place_rows(
         ours = outputs_in_place(
             flax_model, args, kwargs, training=training, axes=axes, masks=truth.masks
         )
-    except FAULTS as error:
-        fault_text(error)
+    except FAULTS as fault:
+        fault_text(fault)
         return []  # the call itself fails, which has its own row
     limit = CRITERIA["L1"].limit
     for path, (arguments, got) in ours.items():

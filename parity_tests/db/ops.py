@@ -16,15 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from fluxmod.nn import Channel, PairwiseDistance
 from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
 from fluxmod.parity._torch import record_masks
-from parity_tests.compare import same
+from fluxmod.parity.criteria import precision_limit, relative_l2
+from parity_tests.compare import LIMIT, any_algorithm, same
+
+from .signatures import SIGNATURES
 
 PREFIX = "nn.functional."
+EPS32, EPS16 = 2.0**-23, 2.0**-8
+Named = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Twin:
         drop: arguments of torch's that have no meaning here.
         outputs: how many of our outputs torch has; the rest is more than torch returns.
         absent: why there is no twin; then nothing is run.
+        prepare: changes the arguments of both sides: what torch draws, for instance.
+        ours: changes the arguments of our side alone, sizes that count the channels.
         leave: a sample that is left out, with the reason: ``leave(args) -> str | None``.
     """
 
@@ -67,6 +74,8 @@ class Twin:
     drop: tuple[str, ...] = ()
     outputs: int | None = None
     absent: str = ""
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
+    ours: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
     leave: Callable[[Mapping[str, Any]], str | None] = lambda given: None
 
     def of_output(self, index: int) -> Move:
@@ -78,13 +87,15 @@ class Twin:
 
 @dataclass
 class Result:
-    """What became of the samples of one entry."""
+    """What became of the samples of one entry: worst L1 error, worst share of the L2 limit."""
 
     available: int = 0
     run: int = 0
     left: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    worst: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    l6: float = 0.0
 
 
 def entries() -> dict[str, Any]:
@@ -97,7 +108,7 @@ def _label(op: Any) -> str:
     return f"{name}[{op.variant_test_name}]" if op.variant_test_name else name
 
 
-def samples_of(op: Any, dtype: torch.dtype = torch.float64) -> Iterator[Any]:
+def samples_of(op: Any, dtype: torch.dtype) -> Iterator[Any]:
     """Yield torch's samples, from one seed."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,158 +116,221 @@ def samples_of(op: Any, dtype: torch.dtype = torch.float64) -> Iterator[Any]:
         yield from op.sample_inputs("cpu", dtype, requires_grad=dtype.is_floating_point)
 
 
-def run(
-    op: Any, twin: Twin, *, most: int | None = None, dtype: torch.dtype = torch.float64
-) -> Result:
-    """Run the samples of an entry, spread evenly if there are more than ``most``."""
+def spread(count: int, most: int | None) -> list[int]:
+    """At most ``most`` of ``count`` numbers, evenly spread, the ends among them."""
+    if most is None or count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def run(op: Any, twin: Twin, *, most: int | None = None) -> Result:
+    """Run the samples of an entry: floats by L1, L2 and L6, integers and bools exactly.
+
+    Complex samples are compared forward: the two frameworks differ by a conjugate in what they
+    call the gradient.
+    """
     result = Result()
-    samples = list(samples_of(op, dtype))
-    result.available = len(samples)
-    chosen = range(len(samples))
-    if most is not None and len(samples) > most:
-        chosen = sorted({round(i * (len(samples) - 1) / (most - 1)) for i in range(most)})
-    for index in chosen:
-        given = bound(op, samples[index])
-        if reason := twin.leave(given):
-            result.left[reason] = result.left.get(reason, 0) + 1
-            continue
-        result.run += 1
-        try:
-            result.worst = max(result.worst, one(op, twin, given))
-        except Exception as error:  # every sample is reported, whatever it failed with
-            text = " ".join(str(error).split())[:300]
-            result.problems.append(f"sample {index} {shown(given)}: {type(error).__name__}: {text}")
+    for dtype in (torch.float64, torch.int64, torch.bool, torch.complex128):
+        if dtype in op.dtypes:
+            samples = list(samples_of(op, dtype))
+            result.available += len(samples)
+            for index in spread(len(samples), most):
+                given = twin.prepare(bound(op, samples[index]))
+                if reason := twin.leave(given):
+                    result.left[reason] = result.left.get(reason, 0) + 1
+                    continue
+                result.run += 1
+                try:
+                    with any_algorithm():
+                        one(Sample(op, twin, given), result)
+                except Exception as error:  # every sample is reported, whatever it failed with
+                    text = " ".join(str(error).split())[:300]
+                    result.problems.append(
+                        f"sample {index} {shown(given)}: {type(error).__name__}: {text}"
+                    )
     return result
 
 
 def bound(op: Any, sample: Any) -> dict[str, Any]:
     """The sample's arguments by torch's names."""
-    function = getattr(torch.nn.functional, op.name.removeprefix(PREFIX))
+    name = op.name.removeprefix(PREFIX)
     values = (sample.input, *sample.args)
-    try:
-        names = list(inspect.signature(function).parameters)
-    except ValueError:
-        names = list(SIGNATURES[op.name.removeprefix(PREFIX)])
-    if names and names[0] in ("args", "kwargs"):
-        names = list(SIGNATURES[op.name.removeprefix(PREFIX)])
-    if op.name in ("nn.functional.embedding", "nn.functional.embedding_bag"):
+    if name in SIGNATURES:
+        names = list(SIGNATURES[name])
+    else:
+        names = list(inspect.signature(getattr(torch.nn.functional, name)).parameters)
+    if name in ("embedding", "embedding_bag"):
         names[:2] = names[1::-1]  # its samples start with the table
-    given = dict(zip(names, values, strict=False))
     if len(values) > len(names):
         raise ValueError(f"{op.name}: {len(values)} arguments, names {names}")
-    return {**given, **sample.kwargs}
+    return {**dict(zip(names, values, strict=False)), **sample.kwargs}
 
 
-def one(op: Any, twin: Twin, given: Mapping[str, Any]) -> float:
-    """Compare outputs and gradients of one sample; return the worst relative error."""
-    leaves, structure = tree_flatten(dict(given))
-    floats = [
-        i
-        for i, leaf in enumerate(leaves)
-        if isinstance(leaf, torch.Tensor)
-        and leaf.requires_grad
-        and (leaf.is_floating_point() or leaf.is_complex())
-    ]
-    tensors = [
-        leaf.detach().clone().requires_grad_(i in floats)
-        if isinstance(leaf, torch.Tensor)
-        else leaf
-        for i, leaf in enumerate(leaves)
-    ]
-    name = op.name.removeprefix(PREFIX)
-    with warnings.catch_warnings(), record_masks() as masks, torch.random.fork_rng():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(1)
-        theirs = getattr(torch.nn.functional, name)(**tree_unflatten(tensors, structure))
-    want = [out for out in tree_flatten(theirs)[0] if isinstance(out, torch.Tensor)]
-    rng = np.random.default_rng(7)
-    weights = {
-        i: rng.standard_normal(tuple(out.shape))
-        for i, out in enumerate(want)
-        if out.requires_grad and not out.is_complex()
-    }
-    gradients: dict[int, torch.Tensor] = {}
-    if weights and floats:
-        total = sum((want[i] * torch.from_numpy(w)).sum() for i, w in weights.items())
-        grads = torch.autograd.grad(total, [tensors[i] for i in floats], allow_unused=True)
-        gradients = {
-            i: torch.zeros_like(tensors[i]) if g is None else g
-            for i, g in zip(floats, grads, strict=True)
-        }
-    got, ours = _in_flax(name, twin, leaves, structure, list(gradients), weights, masks)
-    # outputs and gradients are one group: a gradient far below them may be cancellation alone
-    return same(
-        {
-            **{f"output {i}": out for i, out in enumerate(got)},
-            **{f"gradient {i}": ours[i] for i in gradients},
-        },
-        {
-            **{f"output {i}": array_of(out) for i, out in enumerate(want)},
-            **{f"gradient {i}": array_of(g) for i, g in gradients.items()},
-        },
+def one(sample: Sample, result: Result) -> None:
+    """Compare one sample; raises AssertionError with everything that differs."""
+    truth, masks, weights = sample.in_torch(torch.float64)
+    got = sample.in_flax("float64", masks, weights)
+    # integers may become float32, whatever the precision of the run
+    narrow = any(a.dtype == np.float32 for a in truth.values())
+    error = same(got, truth, 32 * EPS32 if narrow else LIMIT)
+    result.l1 = max(result.l1, 0.0 if narrow else error)
+    if masks or not any(np.issubdtype(a.dtype, np.floating) for a in truth.values()):
+        return  # another dtype draws other masks; integers have no precision
+    for dtype, level, eps in ((torch.float32, "L2", EPS32), (torch.bfloat16, "L6", EPS16)):
+        if not sample.floats or dtype not in sample.op.dtypes:
+            continue
+        if dtype == torch.bfloat16:
+            truth = sample.in_torch(torch.float64, by=dtype)[0]
+        theirs = sample.in_torch(dtype)[0]
+        ours = sample.in_flax(str(dtype).removeprefix("torch."), masks, weights)
+        share = worst_share(ours, theirs, truth, level, eps)
+        if level == "L2":
+            result.l2 = max(result.l2, share)
+        else:
+            result.l6 = max(result.l6, share)
+
+
+def worst_share(ours: Named, theirs: Named, truth: Named, level: str, eps: float) -> float:
+    """The largest error as a share of what the level allows; beyond 1 is an AssertionError."""
+    scale = max(
+        (float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in truth.values() if _floats(a)),
+        default=0.0,
     )
+    worst, problems = 0.0, []
+    for name, true in truth.items():
+        if not _floats(true) or not true.size:
+            continue
+        if ours[name].dtype != theirs[name].dtype:
+            problems.append(f"{level} {name}: {ours[name].dtype}, torch has {theirs[name].dtype}")
+            continue
+        allowed = precision_limit(relative_l2(theirs[name], true, scale), eps, level)
+        error = relative_l2(ours[name], true, scale)
+        if not np.isfinite(theirs[name][np.isfinite(true)].astype(np.float64)).all():
+            continue  # torch itself overflows
+        worst = max(worst, error / allowed)
+        if error > allowed:
+            problems.append(f"{level} {name}: error {error:.1e}, limit {allowed:.1e}")
+    assert not problems, "; ".join(problems)
+    return worst
+
+
+def _floats(array: np.ndarray) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+class Sample:
+    """One sample, run in either framework in a given dtype.
+
+    Floats go by way of float32, so that every precision sees one input.
+    """
+
+    def __init__(self, op: Any, twin: Twin, given: Mapping[str, Any]) -> None:
+        self.op, self.twin = op, twin
+        self.name = op.name.removeprefix(PREFIX)
+        paths, self.structure = tree_flatten_with_path(dict(given))
+        self.leaves = [leaf for _, leaf in paths]
+        self.moves = [twin.inputs.get(path[0].key) for path, _ in paths]
+        self.floats = [
+            i
+            for i, leaf in enumerate(self.leaves)
+            if isinstance(leaf, torch.Tensor) and leaf.requires_grad
+        ]
+
+    def tensor(self, i: int, dtype: torch.dtype, by: torch.dtype) -> torch.Tensor:
+        """An argument in ``dtype``, rounded to ``by`` first."""
+        leaf = self.leaves[i].detach().clone()
+        return leaf.to(by).to(dtype) if leaf.is_floating_point() else leaf
+
+    def in_torch(
+        self, dtype: torch.dtype, by: torch.dtype | None = None
+    ) -> tuple[Named, list[np.ndarray], dict[int, np.ndarray]]:
+        """Outputs and gradients, the masks drawn, and the weights of the functional."""
+        by = by or (dtype if dtype == torch.bfloat16 else torch.float32)
+        values = [
+            self.tensor(i, dtype, by).requires_grad_(i in self.floats)
+            if isinstance(leaf, torch.Tensor)
+            else leaf
+            for i, leaf in enumerate(self.leaves)
+        ]
+        with warnings.catch_warnings(), record_masks() as masks, torch.random.fork_rng():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(1)
+            out = getattr(torch.nn.functional, self.name)(**tree_unflatten(values, self.structure))
+        outputs = [o for o in tree_flatten(out)[0] if isinstance(o, torch.Tensor)]
+        rng = np.random.default_rng(7)
+        weights = {
+            i: rng.standard_normal(tuple(o.shape)).astype(np.float32)
+            for i, o in enumerate(outputs)
+            if o.requires_grad and not o.is_complex()
+        }
+        named = {f"output {i}": array_of(o) for i, o in enumerate(outputs)}
+        if weights and self.floats:
+            total = sum(
+                (outputs[i] * torch.from_numpy(w).to(by).to(dtype)).sum()
+                for i, w in weights.items()
+            )
+            grads = torch.autograd.grad(total, [values[i] for i in self.floats], allow_unused=True)
+            for i, g in zip(self.floats, grads, strict=True):
+                named[f"gradient {i}"] = array_of(torch.zeros_like(values[i]) if g is None else g)
+        return named, masks, weights
+
+    def in_flax(self, dtype: str, masks: Any, weights: Mapping[int, np.ndarray]) -> Named:
+        """Our outputs and gradients, compiled, in torch's order of axes."""
+        kind = getattr(torch, dtype)
+        by = kind if kind == torch.bfloat16 else torch.float32
+        arrays = {
+            i: to_flax(self.moves[i], array_of(self.tensor(i, kind, by)))
+            for i, leaf in enumerate(self.leaves)
+            if isinstance(leaf, torch.Tensor)
+        }
+        wanted = self.floats if weights else []
+        # integers stay concrete: bounds of offsets and lengths are static facts of a sample
+        fixed = {i: a for i, a in arrays.items() if i not in wanted and a.dtype.kind in "iub"}
+        rest = {i: a for i, a in arrays.items() if i not in wanted and i not in fixed}
+
+        def functional(chosen: Any, others: Any) -> tuple[Any, list[Any]]:
+            with replay(masks):
+                outputs = self.call({**fixed, **others, **chosen})
+            total = jnp.zeros(())
+            for i, w in weights.items():
+                moved = to_flax(self.twin.of_output(i), w)
+                total = total + jnp.vdot(outputs[i], jnp.asarray(moved, outputs[i].dtype))
+            return total, outputs
+
+        with jax.enable_x64(True):
+            work = jax.jit(
+                jax.grad(functional, has_aux=True)
+                if wanted
+                else lambda c, r: (c, functional(c, r)[1]),
+                compiler_options={"xla_backend_optimization_level": 0},
+            )
+            grads, outputs = work({i: jnp.asarray(arrays[i]) for i in wanted}, rest)
+        named = {
+            f"output {i}": to_torch(self.twin.of_output(i), np.asarray(o))
+            for i, o in enumerate(outputs)
+        }
+        for i in wanted:
+            named[f"gradient {i}"] = to_torch(self.moves[i], np.asarray(grads[i]))
+        return named
+
+    def call(self, values: Mapping[int, Any]) -> list[Any]:
+        """Call our function with arrays in the places of tensors."""
+        filled = [_plain(values.get(i, leaf)) for i, leaf in enumerate(self.leaves)]
+        keywords = tree_unflatten(filled, self.structure)
+        keywords = {
+            self.twin.rename.get(k, k): v for k, v in keywords.items() if k not in self.twin.drop
+        }
+        out = getattr(F, self.name)(**self.twin.ours(keywords), **self.twin.extra)
+        return jax.tree.leaves(out)[: self.twin.outputs]
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray:
     """A tensor's values in a fresh contiguous array of the same shape."""
     tensor = tensor.detach().resolve_conj().resolve_neg()
-    return np.array((tensor.to_dense() if tensor.is_sparse else tensor).numpy(), order="C")
-
-
-def _in_flax(
-    name: str,
-    twin: Twin,
-    leaves: list[Any],
-    structure: Any,
-    floats: list[int],
-    weights: Mapping[int, np.ndarray],
-    masks: list[np.ndarray],
-) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    """Our outputs and gradients in torch's order of axes."""
-    places = [
-        path
-        for path, _ in torch.utils._pytree.tree_flatten_with_path(
-            tree_unflatten(leaves, structure)
-        )[0]
-    ]
-    moves = [twin.inputs.get(path[0].key) for path in places]
-    arrays = {
-        i: to_flax(moves[i], array_of(leaf))
-        for i, leaf in enumerate(leaves)
-        if isinstance(leaf, torch.Tensor)
-    }
-    function = getattr(F, name)
-
-    def call(values: Mapping[int, Any]) -> list[Any]:
-        filled = [values.get(i, leaf) for i, leaf in enumerate(leaves)]
-        keywords = tree_unflatten([_value(v) for v in filled], structure)
-        keywords = {twin.rename.get(k, k): v for k, v in keywords.items() if k not in twin.drop}
-        with replay(masks):
-            out = function(**keywords, **twin.extra)
-        return jax.tree.leaves(out)[: twin.outputs]
-
-    def functional(chosen: dict[int, Any], rest: dict[int, Any]) -> tuple[Any, list[Any]]:
-        outputs = call({**rest, **chosen})
-        total = jnp.zeros((), jnp.float64)
-        for i, w in weights.items():
-            total = total + jnp.vdot(outputs[i], to_flax(twin.of_output(i), w))
-        return total, outputs
-
-    with jax.enable_x64(True):
-        chosen = {i: jnp.asarray(arrays[i]) for i in floats}
-        # integers stay concrete: bounds of offsets and lengths are static facts of a sample
-        rest = {i: jnp.asarray(a) for i, a in arrays.items() if i not in chosen}
-        traced = {i: a for i, a in rest.items() if jnp.issubdtype(a.dtype, jnp.inexact)}
-        fixed = {i: a for i, a in rest.items() if i not in traced}
-        work = jax.jit(
-            jax.grad(lambda c, r: functional(c, {**r, **fixed}), has_aux=True)
-            if floats
-            else lambda c, r: ({}, functional(c, {**r, **fixed})[1]),
-            compiler_options={"xla_backend_optimization_level": 0},
-        )
-        grads, outputs = work(chosen, traced)
-    moved = [to_torch(twin.of_output(i), np.asarray(o)) for i, o in enumerate(outputs)]
-    return moved, {i: to_torch(moves[i], np.asarray(g)) for i, g in grads.items()}
+    tensor = tensor.to_dense() if tensor.is_sparse else tensor
+    if tensor.dtype == torch.bfloat16:
+        return np.array(tensor.float().numpy(), order="C").astype(jnp.bfloat16)
+    return np.array(tensor.numpy(), order="C")
 
 
 def to_flax(move: Move, array: np.ndarray) -> np.ndarray:
@@ -269,7 +343,7 @@ def to_torch(move: Move, array: np.ndarray) -> np.ndarray:
     return array if move is None else move.to_torch(array)
 
 
-def _value(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """An argument that is not an array, as JAX has it."""
     if isinstance(value, torch.dtype):
         return jnp.dtype(str(value).removeprefix("torch."))
@@ -287,56 +361,3 @@ def shown(given: Mapping[str, Any]) -> str:
         return repr(value)
 
     return "(" + ", ".join(f"{k}={text(v)}" for k, v in given.items()) + ")"
-
-
-SIGNATURES = {
-    name: tuple(names.split())
-    for name, names in {
-        "conv1d": "input weight bias stride padding dilation groups",
-        "conv2d": "input weight bias stride padding dilation groups",
-        "conv3d": "input weight bias stride padding dilation groups",
-        "conv_transpose1d": "input weight bias stride padding output_padding groups dilation",
-        "conv_transpose2d": "input weight bias stride padding output_padding groups dilation",
-        "conv_transpose3d": "input weight bias stride padding output_padding groups dilation",
-        "avg_pool1d": "input kernel_size stride padding ceil_mode count_include_pad",
-        "avg_pool2d": (
-            "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
-        ),
-        "avg_pool3d": (
-            "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
-        ),
-        "max_pool1d": "input kernel_size stride padding dilation ceil_mode return_indices",
-        "max_pool2d": "input kernel_size stride padding dilation ceil_mode return_indices",
-        "max_pool3d": "input kernel_size stride padding dilation ceil_mode return_indices",
-        "adaptive_max_pool1d": "input output_size return_indices",
-        "adaptive_max_pool2d": "input output_size return_indices",
-        "adaptive_max_pool3d": "input output_size return_indices",
-        "fractional_max_pool2d": (
-            "input kernel_size output_size output_ratio return_indices _random_samples"
-        ),
-        "fractional_max_pool3d": (
-            "input kernel_size output_size output_ratio return_indices _random_samples"
-        ),
-        "adaptive_avg_pool1d": "input output_size",
-        "linear": "input weight bias",
-        "bilinear": "input1 input2 weight bias",
-        "prelu": "input weight",
-        "logsigmoid": "input",
-        "gelu": "input approximate",
-        "hardshrink": "input lambd",
-        "softshrink": "input lambd",
-        "softplus": "input beta threshold",
-        "cosine_similarity": "x1 x2 dim eps",
-        "pairwise_distance": "x1 x2 p eps keepdim",
-        "pdist": "input p",
-        "pixel_shuffle": "input upscale_factor",
-        "pixel_unshuffle": "input downscale_factor",
-        "channel_shuffle": "input groups",
-        "one_hot": "input num_classes",
-        "pad": "input pad mode value",
-        "scaled_dot_product_attention": (
-            "query key value attn_mask dropout_p is_causal scale enable_gqa"
-        ),
-    }.items()
-}
-"""Argument names of functions that have no signature to read."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import inspect
 
 import jax
@@ -14,7 +13,6 @@ from fluxmod import convert, nn
 from fluxmod.nn import functional as F
 from parity_tests.compare import same
 from parity_tests.nn.cases import CHECKS, Case, both_raise, run
-from parity_tests.nn.samples import cases_of
 from parity_tests.nn.twins import Ints
 
 pytestmark = [
@@ -210,9 +208,10 @@ LABELS_REFUSED = [
     for name in ("CrossEntropyLoss", "NLLLoss")
     for label, labels in [("above", [0, 5, 1]), ("below", [0, -1, 1]), ("far", [0, 1, 99])]
 ]
-# how many samples torch has of each
-SAMPLED = dict(BCELoss=6, BCEWithLogitsLoss=6, CrossEntropyLoss=105, HuberLoss=4, KLDivLoss=10)
-SAMPLED |= dict(L1Loss=5, MSELoss=8, NLLLoss=28, SmoothL1Loss=8)
+NAMES = (
+    "BCELoss BCEWithLogitsLoss CrossEntropyLoss HuberLoss KLDivLoss L1Loss MSELoss NLLLoss "
+    "SmoothL1Loss"
+).split()
 GRADIENTS = ("shape_dtype", "forward", "input_grads")
 
 
@@ -227,23 +226,6 @@ def test_layer(case):
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_every_check(case, check):
     run(case, check)
-
-
-def in_numpy(case):
-    """torch's samples give tensors to the constructor, which are numpy arrays for Flax."""
-    arrays = {k: v.detach().numpy() for k, v in case.kwargs.items() if isinstance(v, torch.Tensor)}
-    return dataclasses.replace(case, flax_kwargs=arrays)
-
-
-@pytest.mark.parametrize("name", SAMPLED)
-def test_torchs_own_samples(name, pytestconfig):
-    """Every seventh of the 105 of CrossEntropyLoss, all of them with --samples=all."""
-    every = list(cases_of(getattr(tnn, name), getattr(nn, name)))[: SAMPLED[name]]
-    assert len(every) == SAMPLED[name]
-    step = 7 if len(every) > 100 and pytestconfig.getoption("--samples") == "some" else 1
-    for sample in every[::step]:
-        for check in ("forward", "input_grads", "round_trip", "repr"):
-            run(in_numpy(sample), check)
 
 
 @pytest.mark.parametrize("case", SHAPES_REFUSED, ids=str)
@@ -332,7 +314,7 @@ def positional(function):
     return [(p.name, p.default) for p in parameters if p.kind is kind and p.name != "self"]
 
 
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", NAMES)
 def test_arguments_and_defaults_are_torchs(name):
     ours, theirs = getattr(nn, name).__init__, getattr(tnn, name).__init__
     assert positional(ours) == positional(theirs)

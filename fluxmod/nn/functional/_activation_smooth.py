@@ -194,6 +194,8 @@ def softsign(input: jax.Array) -> jax.Array:
 
     Source: torch.nn.functional.softsign, PyTorch 2.13 documentation.
     """
+    if jnp.issubdtype(input.dtype, jnp.complexfloating):
+        return input / (1 + jnp.abs(input))
     return input / (1 + lax.stop_gradient(jnp.sign(input)) * input)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._lowering import Windows, window_max, window_sum
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._pooling import check_rank, spatial_axes
 
 __all__ = [

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fluxmod.nn._random import RandomSource
 
 from ._dropout import dropout
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["scaled_dot_product_attention"]
 

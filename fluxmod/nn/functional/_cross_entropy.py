@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import check_indices
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import check_reduction, chosen_reduction, reduced
 
 __all__ = ["cross_entropy", "nll_loss"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fluxmod.nn._check import check_floating
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._rms_norm import channel_sum
 
 

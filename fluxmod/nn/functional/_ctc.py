@@ -14,7 +14,7 @@ from jax import lax
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import concrete
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import check_reduction, reduced
 
 __all__ = ["ctc_loss"]
@@ -92,7 +92,7 @@ def _lengths(given: Lengths, batch: int, name: str, most: int | None) -> jax.Arr
     if lengths.shape != (batch,):
         raise ValueError(
             f"ctc_loss: {name} must hold one length for each of the {batch} samples, got shape "
-            f"{np.shape(given)}."
+            f"{tuple(lengths.shape)}."
         )
     known = concrete(lengths)
     if known is not None and (known.min() < 0 or (most is not None and known.max() > most)):

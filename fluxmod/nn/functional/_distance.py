@@ -13,7 +13,7 @@ from jax import lax
 
 from fluxmod.nn._check import check_floating
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import common_dtype
 
 __all__ = ["cosine_similarity", "normalize", "pairwise_distance", "pdist"]
@@ -91,7 +91,7 @@ def pairwise_distance(
 
     Source: torch.nn.functional.pairwise_distance, PyTorch 2.13 documentation.
     """
-    a, b, dtype = both(x1, x2, "pairwise_distance")
+    a, b, dtype = both(x1, x2, "pairwise_distance", integers=True)
     axes = (a.ndim - 1,) if a.ndim else ()
     norm = vector_norm(a - b + eps, p, axes)
     return (norm if keepdim or not axes else norm[..., 0]).astype(dtype)
@@ -121,9 +121,17 @@ def pdist(input: jax.Array, p: float = 2.0) -> jax.Array:
     return vector_norm(x[first] - x[second], p, (1,), "every")[:, 0].astype(input.dtype)
 
 
-def both(x1: jax.Array, x2: jax.Array, who: str) -> tuple[jax.Array, jax.Array, Any]:
-    """Broadcast two arrays to one shape and to the dtype to compute in; also the result's."""
+def both(
+    x1: jax.Array, x2: jax.Array, who: str, *, integers: bool = False
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Broadcast two arrays to one shape and to the dtype to compute in; also the result's.
+
+    Args:
+        integers: whether two arrays of integers or bools are taken, as float32.
+    """
     dtype = common_dtype(x1, x2)
+    if integers and not jnp.issubdtype(dtype, jnp.inexact):
+        dtype = jnp.dtype(jnp.float32)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(
             f"{who}: expected floating point inputs, got {x1.dtype} and {x2.dtype}. "
@@ -171,7 +179,7 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...], ties: str = "spli
     if p == 1:
         return jnp.sum(size, axes, keepdims=True)
     if p == 2:
-        return jnp.sqrt(jnp.sum(x * x, axes, keepdims=True))
+        return jnp.sqrt(jnp.sum(jnp.real(x * jnp.conj(x)), axes, keepdims=True))
     if p == math.inf:
         return jnp.max(size, axes, keepdims=True, initial=0)
     if p == -math.inf:

@@ -10,7 +10,8 @@ from jax import lax
 
 from fluxmod.nn._check import check_floating
 
-from ._norm import centred, compute_dtype
+from ._half import compute_dtype
+from ._norm import centred
 
 __all__ = ["group_norm", "instance_norm"]
 

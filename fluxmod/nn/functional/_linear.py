@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ._half import add_bias
+
 __all__ = ["bilinear", "linear"]
 
 
@@ -30,7 +32,7 @@ def linear(
             f"{tuple(input.shape)}."
         )
     product = jnp.matmul(input, kernel, precision=precision)
-    return product if bias is None else product + jnp.broadcast_to(bias, product.shape)
+    return add_bias(product, bias)
 
 
 def bilinear(
@@ -60,4 +62,4 @@ def bilinear(
             f"axes, got shapes {tuple(input1.shape)} and {tuple(input2.shape)}."
         )
     product = jnp.einsum("...i,oij,...j->...o", input1, kernel, input2, precision=precision)
-    return product if bias is None else product + jnp.broadcast_to(bias, product.shape)
+    return add_bias(product, bias)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._cross_entropy import cross_entropy
+from ._half import compute_dtype
 from ._linear import linear
-from ._norm import compute_dtype
 from ._reduction import check_reduction, reduced
 
 __all__ = ["linear_cross_entropy"]
@@ -86,7 +86,8 @@ def linear_cross_entropy(
     if whole:
         return losses(input, target, reduction)
     check_reduction(reduction, who)
-    loss = _in_chunks(losses, input, target, rows_per_chunk(options, *input.shape, wide), ignored)
+    size = rows_per_chunk(options, input.shape[0], input.shape[1], wide)
+    loss = _in_chunks(losses, input, target, size, ignored)
     if reduction != "mean":
         return reduced(loss, reduction, who).astype(input.dtype)
     share = jnp.ones((wide,), loss.dtype) if weight is None else weight.astype(loss.dtype)

@@ -13,7 +13,7 @@ from jax.scipy.special import xlogy
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import concrete
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import (
     REDUCTIONS,
     check_reduction,
@@ -82,7 +82,8 @@ def l1_loss(
     who = "l1_loss"
     reduction = chosen_reduction(size_average, reduce, reduction, who)
     x, y, dtype = pair(input, target, who)
-    return _weighted(_abs(x - y), input, weight, reduction, who).astype(dtype)
+    loss = _weighted(_abs(x - y), input, weight, reduction, who)
+    return loss.astype(jnp.finfo(dtype).dtype)  # a distance is real
 
 
 def _weighted(
@@ -100,6 +101,8 @@ def _weighted(
 
 def _abs(x: jax.Array) -> jax.Array:
     """``|x|`` with torch's gradient: 0 at 0, and 0 for NaN."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return jnp.abs(x)
     return x * jnp.where(x > 0, 1, jnp.where(x < 0, -1, 0)).astype(x.dtype)
 
 

@@ -60,7 +60,7 @@ def cosine_embedding_loss(
             f"input1 {tuple(input1.shape)}, input2 {tuple(input2.shape)}, target "
             f"{tuple(target.shape)}."
         )
-    a, b, dtype = both(input1, input2, who)
+    a, b, dtype = both(input1, input2, who, integers=True)
     try:
         jnp.broadcast_shapes(a.shape[:-1], target.shape)
     except ValueError:

@@ -11,7 +11,7 @@ from jax import lax
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import concrete
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import check_reduction, chosen_reduction, pair, reduced
 
 __all__ = ["gaussian_nll_loss", "poisson_nll_loss"]
@@ -109,7 +109,7 @@ def poisson_nll_loss(
     """
     who = "poisson_nll_loss"
     reduction = chosen_reduction(size_average, reduce, reduction, who)
-    x, y, dtype = pair(input, target, who, warn=False)
+    x, y, dtype = pair(input, target, who, warn=False, integers=True)
     loss = jnp.exp(x) - y * x if log_input else x - y * jnp.log(x + eps)
     if full:
         stirling = y * jnp.log(y) - y + 0.5 * jnp.log(2 * math.pi * y)

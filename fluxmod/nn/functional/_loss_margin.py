@@ -11,7 +11,7 @@ from fluxmod.nn._checked import check_indices
 
 from ._activation_smooth import logsigmoid
 from ._distance import both
-from ._norm import compute_dtype
+from ._half import compute_dtype
 from ._reduction import check_reduction, chosen_reduction, common_dtype, pair, reduced, same_shape
 
 __all__ = [
@@ -85,7 +85,7 @@ def margin_ranking_loss(
             f"{who}: expected arrays of one rank, got shapes input1 {tuple(input1.shape)}, input2 "
             f"{tuple(input2.shape)}, target {tuple(target.shape)}."
         )
-    a, b, dtype = both(input1, input2, who)
+    a, b, dtype = both(input1, input2, who, integers=True)
     d, y, _ = pair(a - b, target, who, warn=False)
     loss = reduced(at_least_zero(margin - y * d), reduction, who)
     return loss.astype(common_dtype(jnp.zeros((), dtype), target))

@@ -11,8 +11,8 @@ from fluxmod.nn._random import RandomSource
 
 from ._attention import additive, attention_scores, mask_problem, scaled_dot_product_attention
 from ._dropout import dropout
+from ._half import compute_dtype
 from ._linear import linear
-from ._norm import compute_dtype
 
 __all__ = ["multi_head_attention_forward"]
 

@@ -11,6 +11,8 @@ from jax import lax
 
 from fluxmod.nn._check import check_floating
 
+from ._half import compute_dtype
+
 __all__ = ["batch_norm", "layer_norm"]
 
 
@@ -35,11 +37,6 @@ def centred(
     rest = mean_of(d)
     d = d - rest
     return d, mean + rest, mean_of(d * d)
-
-
-def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Half precision is normalised in float32, everything else in its own dtype."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def layer_norm(

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fluxmod._errors import LayoutError
 from fluxmod.nn._check import check_floating, tuple_of
 from fluxmod.nn._lowering import Windows, window_max, window_sum
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = [
     "avg_pool1d",
@@ -142,14 +143,16 @@ def _avg_pool(
     divisor_override: int | None,
 ) -> jax.Array:
     who = f"avg_pool{nd}d"
-    check_floating(x, who)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        check_floating(x, who)
     g = geometry(x, nd, kernel_size, stride, padding, 1, ceil_mode, who)
     if divisor_override == 0:
         raise ValueError(f"{who}: divisor_override must not be 0.")
     total = window_sum(x.astype(compute_dtype(x.dtype)), g.windows, g.axes)
+    count = _counts(g, count_include_pad, total)
     if divisor_override is not None:
-        return (total / divisor_override).astype(x.dtype)
-    return (total / _counts(g, count_include_pad, total)).astype(x.dtype)
+        count = jnp.full_like(total, divisor_override)
+    return lax.div(total, count).astype(x.dtype)  # integers are rounded towards zero, as in torch
 
 
 def _counts(g: Geometry, include_pad: bool, like: jax.Array) -> jax.Array:

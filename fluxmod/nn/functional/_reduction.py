@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["check_reduction", "chosen_reduction", "common_dtype", "pair", "reduced", "same_shape"]
 
@@ -47,11 +47,15 @@ def reduced(loss: jax.Array, reduction: str, who: str) -> jax.Array:
 
 
 def pair(
-    input: jax.Array, target: jax.Array, who: str, *, warn: bool = True
+    input: jax.Array, target: jax.Array, who: str, *, warn: bool = True, integers: bool = False
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Broadcast input and target and agree on a dtype.
 
     Returns both in the dtype to compute in, and the dtype of the result.
+
+    Args:
+        warn: whether to warn of shapes that have to be broadcast, as torch does.
+        integers: whether two arrays of integers are taken, as float32.
 
     Raises:
         TypeError: neither holds floats.
@@ -65,6 +69,8 @@ def pair(
             f"shape {tuple(input.shape)}; give both one shape."
         ) from None
     dtype = common_dtype(input, target)
+    if integers and jnp.issubdtype(dtype, jnp.integer):
+        dtype = jnp.dtype(jnp.float32)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(
             f"{who}: expected a floating point input, got {input.dtype} and a target of "

@@ -11,7 +11,7 @@ from jax import lax
 
 from fluxmod.nn._check import check_floating
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["local_response_norm", "rms_norm"]
 

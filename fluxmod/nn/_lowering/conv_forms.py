@@ -1,0 +1,100 @@
+"""Convolutions written as other operations; each equals XLA's convolution on its shapes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["as_matmul", "by_shifts", "in_blocks", "shifted"]
+
+BLOCK = 32
+"""Input channels of a block of groups: fewer make many small convolutions, more waste zeros."""
+
+
+def as_matmul(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
+    """Windows that lie side by side: each is one row of a matrix."""
+    k, out = shape.kernel, tuple(n // k for n, k in zip(shape.spatial, shape.kernel, strict=True))
+    x = x[(slice(None), *(slice(0, n * size) for n, size in zip(out, k, strict=True)))]
+    if any(size > 1 for size in k):
+        nd = len(k)
+        pairs = itertools.chain.from_iterable(zip(out, k, strict=True))
+        x = x.reshape(x.shape[0], *pairs, x.shape[-1])
+        order = (0, *range(1, 2 * nd, 2), *range(2, 2 * nd + 1, 2), 2 * nd + 1)
+        x = x.transpose(order)
+    rows = x.reshape(x.shape[0], *out, kernel.size // kernel.shape[-1])
+    product = jnp.matmul(
+        rows,
+        kernel.reshape(-1, kernel.shape[-1]),
+        precision=precision,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32) if _is_half(x) else None,
+    )
+    return product.astype(x.dtype)
+
+
+def by_shifts(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
+    """One input channel per group: a sum of shifted copies, each times its tap of the kernel."""
+    del precision  # products of single numbers
+    dtype = x.dtype
+    if _is_half(x):
+        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    taps = kernel.reshape(-1, shape.groups, shape.outputs)
+    total: Any = 0
+    parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
+    for tap, part in zip(taps, parts, strict=True):
+        total = total + part[..., None] * jnp.broadcast_to(tap, (*part.shape, shape.outputs))
+    return total.reshape(*total.shape[:-2], kernel.shape[-1]).astype(dtype)
+
+
+def in_blocks(
+    dense: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, shape: Any, precision: Any
+) -> jax.Array:
+    """Groups as dense convolutions: some of them side by side in one block-diagonal kernel.
+
+    A NaN or an infinity in one group reaches the other groups of its block: zero times it is NaN.
+    """
+    merged = 1
+    while shape.inputs * merged < BLOCK and shape.groups % (2 * merged) == 0:
+        merged *= 2
+    count = shape.groups // merged
+    parts = kernel.reshape(*shape.kernel, shape.inputs, count, merged, shape.outputs)
+    one = replace(shape, groups=1, inputs=merged * shape.inputs, outputs=merged * shape.outputs)
+    pieces = []
+    for index, piece in enumerate(jnp.split(x, count, axis=-1)):
+        own = parts[..., index, :, :]
+        pieces.append(dense(piece, _block_diagonal(own, merged), one, precision))
+    return jnp.concatenate(pieces, axis=-1)
+
+
+def _block_diagonal(kernel: jax.Array, merged: int) -> jax.Array:
+    """(*k, i, m, o) to (*k, m i, m o), zero where input and output are of different groups."""
+    *k, inputs, _, outputs = kernel.shape
+    eye = jnp.eye(merged, dtype=kernel.dtype)
+    dense = jnp.einsum("...imo,mn->...nimo", kernel, eye)
+    return dense.reshape(*k, merged * inputs, merged * outputs)
+
+
+def shifted(
+    x: jax.Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> Iterator[jax.Array]:
+    """Yield the part of the padded input that each tap of a kernel meets, taps in row order."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows = list(zip(x.shape[1:-1], kernel, strides, dilation, strict=True))
+    reach = [(n - d * (k - 1) - 1) // s * s + 1 for n, k, s, d in rows]
+    for tap in itertools.product(*map(range, kernel)):
+        start = [d * i for i, d in zip(tap, dilation, strict=True)]
+        stop = [a + r for a, r in zip(start, reach, strict=True)]
+        yield lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
+
+
+def _is_half(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32

@@ -1,0 +1,97 @@
+"""Every formulation of a convolution gives what XLA's convolution gives, gradients included."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fluxmod.nn._lowering.conv import FORMULATIONS, MOST_SHIFTS, ConvShape, formulation
+
+
+@st.composite
+def shapes(draw):
+    """Convolutions around the borders of the rules: 1-3 axes, groups, strides, gaps, no padding."""
+    nd = draw(st.integers(1, 3))
+    sizes = st.lists(st.integers(1, 3), min_size=nd, max_size=nd).map(tuple)
+    kernel, dilation = draw(sizes), draw(sizes)
+    strides = draw(st.one_of(sizes, st.just(kernel)))
+    pads = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    padding = draw(st.one_of(st.just(((0, 0),) * nd), st.tuples(*[pads] * nd)))
+    groups, inputs, outputs = (
+        draw(st.sampled_from([1, 2, 6, 16])),
+        *draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+    )
+    spatial = tuple(draw(st.integers(1, 7)) for _ in range(nd))
+    for n, k, d, (low, high) in zip(spatial, kernel, dilation, padding, strict=True):
+        assume(n + low + high >= d * (k - 1) + 1)
+    return ConvShape(spatial, kernel, inputs, outputs, strides, padding, dilation, groups)
+
+
+def run(name, shape, x, kernel, weight):
+    def total(x, kernel):
+        out = FORMULATIONS[name](x, kernel, shape, None)
+        return jnp.vdot(out, weight[: out.size].reshape(out.shape)), out
+
+    work = jax.jit(
+        jax.grad(total, argnums=(0, 1), has_aux=True),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    grads, out = work(x, kernel)
+    return [np.asarray(a) for a in (out, *grads)]
+
+
+@given(shapes())
+def test_the_chosen_formulation_is_the_convolution(shape):
+    chosen = formulation(shape, "cpu")
+    assume(chosen != "direct")
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.standard_normal((2, *shape.spatial, shape.groups * shape.inputs)))
+        size = (*shape.kernel, shape.inputs, shape.groups * shape.outputs)
+        kernel = jnp.asarray(rng.standard_normal(size))
+        weight = jnp.asarray(rng.standard_normal(100_000))
+        for got, want in zip(
+            run(chosen, shape, x, kernel, weight),
+            run("direct", shape, x, kernel, weight),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+
+
+def conv(kernel=(3, 3), inputs=8, groups=1, strides=(1, 1), padding=((0, 0), (0, 0)), gaps=(1, 1)):
+    return ConvShape((9, 9), kernel, inputs, 4, strides, padding, gaps, groups)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        (conv(), "direct"),
+        (conv((1, 1)), "matmul"),
+        (conv((1, 1), gaps=(2, 2)), "matmul"),
+        (conv((1, 1), padding=((1, 1), (0, 0))), "direct"),
+        (conv((3, 3), strides=(3, 3)), "matmul"),
+        (conv((3, 3), strides=(3, 2)), "direct"),
+        (conv(inputs=1, groups=8), "shifts"),
+        (conv((9, 9), inputs=1), "direct"),
+        (conv(groups=4), "blocks"),
+        (conv(inputs=0), "direct"),
+    ],
+)
+def test_the_rules(shape, name):
+    assert formulation(shape, "cpu") == name
+    assert formulation(shape, "gpu") == "direct"
+    assert MOST_SHIFTS < 81
+
+
+def test_half_precision_sums_in_float32():
+    shape = ConvShape((64,), (9,), 1, 1, (1,), ((4, 4),), (1,), 3)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 64, 3)), jnp.bfloat16)
+    kernel = jnp.asarray(np.random.default_rng(1).standard_normal((9, 1, 3)), jnp.bfloat16)
+    got = FORMULATIONS["shifts"](x, kernel, shape, None)
+    want = FORMULATIONS["direct"](x.astype(jnp.float32), kernel.astype(jnp.float32), shape, None)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=2**-8, atol=2**-8)
