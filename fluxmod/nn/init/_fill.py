@@ -76,7 +76,7 @@ def dirac_(variable: Filled, groups: int = 1, *, in_axis: int = -2, out_axis: in
     share = outputs // groups
     channel = np.arange(min(share, inputs))
     for group in range(groups):
-        centre = tuple(size // 2 for size in window)
+        centre = tuple(int(size) // 2 for size in window)
         filled[(group * share + channel, channel, *centre)] = 1
     variable[...] = jnp.asarray(filled.transpose(np.argsort(order)), array.dtype)
     return variable
