@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -77,6 +79,7 @@ def dirac_(variable: Filled, groups: int = 1, *, in_axis: int = -2, out_axis: in
     channel = np.arange(min(share, inputs))
     for group in range(groups):
         centre = tuple(int(size) // 2 for size in window)
-        filled[(group * share + channel, channel, *centre)] = 1
+        at: Any = (group * share + channel, channel, *centre)
+        filled[at] = 1
     variable[...] = jnp.asarray(filled.transpose(np.argsort(order)), array.dtype)
     return variable
