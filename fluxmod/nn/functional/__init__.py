@@ -118,6 +118,14 @@ from ._pooling import max_pool3d as max_pool3d
 from ._power_pooling import lp_pool1d as lp_pool1d
 from ._power_pooling import lp_pool2d as lp_pool2d
 from ._power_pooling import lp_pool3d as lp_pool3d
+from ._recurrent import gru as gru
+from ._recurrent import gru_cell as gru_cell
+from ._recurrent import lstm as lstm
+from ._recurrent import lstm_cell as lstm_cell
+from ._recurrent import rnn_relu as rnn_relu
+from ._recurrent import rnn_relu_cell as rnn_relu_cell
+from ._recurrent import rnn_tanh as rnn_tanh
+from ._recurrent import rnn_tanh_cell as rnn_tanh_cell
 from ._resample import antialias_taps as antialias_taps
 from ._resample import cubic_taps as cubic_taps
 from ._resample import linear_taps as linear_taps
@@ -190,6 +198,8 @@ __all__ = [
     "grid_sample",
     "group_norm",
     "grouped_mm",
+    "gru",
+    "gru_cell",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
@@ -214,6 +224,8 @@ __all__ = [
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "lstm",
+    "lstm_cell",
     "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
@@ -243,6 +255,10 @@ __all__ = [
     "relu6",
     "relu_",
     "rms_norm",
+    "rnn_relu",
+    "rnn_relu_cell",
+    "rnn_tanh",
+    "rnn_tanh_cell",
     "rrelu",
     "rrelu_",
     "scaled_dot_product_attention",
