@@ -12,7 +12,7 @@ from fluxmod.nn._check import check_floating
 from fluxmod.nn._random import RandomSource, drawn
 
 from ._activation import leaky_relu
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["gumbel_softmax", "rrelu"]
 

@@ -10,7 +10,7 @@ from jax import lax
 from fluxmod.nn._checked import check_indices, concrete
 
 from ._distance import vector_norm
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 

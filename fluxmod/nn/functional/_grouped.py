@@ -17,7 +17,7 @@ from jax import lax
 from fluxmod.nn._check import check_floating, check_one_dtype
 from fluxmod.nn._checked import concrete
 
-from ._norm import compute_dtype
+from ._half import compute_dtype
 
 __all__ = ["grouped_mm"]
 

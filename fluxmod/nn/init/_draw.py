@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.scipy.special import ndtri
 
-from fluxmod.nn.functional._norm import compute_dtype
+from fluxmod.nn.functional._half import compute_dtype
 
 from ._fans import Filled, calculate_gain, checked, fan_in_and_fan_out, places
 
