@@ -144,14 +144,23 @@ from ._softmax import softmin as softmin
 from ._unpooling import max_unpool1d as max_unpool1d
 from ._unpooling import max_unpool2d as max_unpool2d
 from ._unpooling import max_unpool3d as max_unpool3d
+from ._with_indices import adaptive_max_pool1d_with_indices as adaptive_max_pool1d_with_indices
+from ._with_indices import adaptive_max_pool2d_with_indices as adaptive_max_pool2d_with_indices
+from ._with_indices import adaptive_max_pool3d_with_indices as adaptive_max_pool3d_with_indices
+from ._with_indices import max_pool1d_with_indices as max_pool1d_with_indices
+from ._with_indices import max_pool2d_with_indices as max_pool2d_with_indices
+from ._with_indices import max_pool3d_with_indices as max_pool3d_with_indices
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
     "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
     "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
     "affine_grid",
     "alpha_dropout",
     "antialias_taps",
@@ -228,8 +237,11 @@ __all__ = [
     "lstm_cell",
     "margin_ranking_loss",
     "max_pool1d",
+    "max_pool1d_with_indices",
     "max_pool2d",
+    "max_pool2d_with_indices",
     "max_pool3d",
+    "max_pool3d_with_indices",
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
