@@ -98,8 +98,10 @@ class Embedding(Module, nnx.Embed):
         ((5, 3), False)
         """
         table = _table(embeddings, "Embedding")
+        rows, width = table.shape
         layer = cls(
-            *table.shape,
+            rows,
+            width,
             padding_idx,
             max_norm,
             norm_type,
@@ -222,8 +224,10 @@ class EmbeddingBag(Module):
         [[2.0, 4.0]]
         """
         table = _table(embeddings, "EmbeddingBag")
+        rows, width = table.shape
         layer = cls(
-            *table.shape,
+            rows,
+            width,
             max_norm,
             norm_type,
             scale_grad_by_freq,

@@ -47,7 +47,8 @@ def eye_(variable: Filled) -> Filled:
     Source: torch.nn.init.eye_, PyTorch 2.13 documentation.
     """
     array = checked(variable, "eye_", (2, 2))
-    variable[...] = jnp.eye(*array.shape, dtype=array.dtype)
+    rows, columns = array.shape
+    variable[...] = jnp.eye(rows, columns, dtype=array.dtype)
     return variable
 
 
@@ -75,7 +76,9 @@ def dirac_(variable: Filled, groups: int = 1, *, in_axis: int = -2, out_axis: in
     filled = np.zeros((outputs, inputs, *window), np.float32)
     share = outputs // groups
     channel = np.arange(min(share, inputs))
+    middle = filled.reshape(outputs, inputs, -1)  # a view
+    centre = int(np.ravel_multi_index([size // 2 for size in window], window))
     for group in range(groups):
-        filled[(group * share + channel, channel, *(size // 2 for size in window))] = 1
+        middle[group * share + channel, channel, centre] = 1
     variable[...] = jnp.asarray(filled.transpose(np.argsort(order)), array.dtype)
     return variable
