@@ -124,7 +124,11 @@ def test_antialiased_shrinking_is_torchs(x64):
         (lambda x: F.interpolate(x[0, 0], 2), LayoutError, "batch of maps"),
         (lambda x: F.pixel_shuffle(x, 2), ValueError, "multiple of upscale_factor"),
         (lambda x: F.pad(x, (1,)), ValueError, "even number"),
-        (lambda x: F.pad(x, (9, 9), "reflect", channels_last=True), ValueError, "at least 10"),
+        (
+            lambda x: F.pad(x, (9, 9, 0, 0), "reflect", channels_last=True),
+            ValueError,
+            "at least 10",
+        ),
         (lambda x: F.pad(x, (1, 1), "mirror"), NotImplementedError, "'mirror'"),
         (lambda x: F.unfold(x, 9), ValueError, "does not fit"),
         (lambda x: F.fold(x[0], (4, 5), 2), LayoutError, "expected"),
