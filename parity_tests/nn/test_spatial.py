@@ -13,6 +13,7 @@ from torch import nn as tnn
 from fluxmod import nn
 from fluxmod._errors import LayoutError
 from fluxmod.nn import functional as F
+from fluxmod.nn.functional._resample import nearest_index
 from parity_tests.compare import any_algorithm, same
 from parity_tests.nn.cases import Case, run
 
@@ -93,16 +94,14 @@ def test_affine_grid_and_its_gradient(shape, align_corners, x64):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nearest_picks_torchs_element_for_all_small_sizes(mode, dtype, x64):
-    for n in range(1, 24):
-        x = np.arange(n, dtype=dtype)
-        for out in range(1, 31):
-            want = torch.nn.functional.interpolate(
-                torch.from_numpy(x)[None, None], size=out, mode=mode
-            )
-            got = F.interpolate(x[None, :, None], out, mode=mode)
-            assert got[0, :, 0].tolist() == want[0, 0].tolist(), (n, out)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_nearest_picks_torchs_element_for_all_small_sizes(mode, real):
+    for n in range(1, 50):
+        x = torch.from_numpy(np.arange(n, dtype=real))[None, None]
+        for out in range(1, 70):
+            want = torch.nn.functional.interpolate(x, out, mode=mode)[0, 0]
+            got = nearest_index(n, out, None, mode == "nearest-exact", real)
+            assert got.tolist() == want.tolist(), (n, out)
 
 
 def test_antialiased_shrinking_is_torchs(x64):
