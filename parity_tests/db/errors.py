@@ -24,7 +24,7 @@ from .modules import case_of
 from .ops import PREFIX, Twin, array_of, bound, shown, to_flax
 
 LEFT = (
-    ("NLLLoss", "", "the layer keeps its weight in param_dtype, so that no other dtype can meet it"),
+    ("NLLLoss", "", "the layer keeps its weight in param_dtype: no other dtype can meet it"),
     ("", "input dtype .* does not match weight dtype", "layers promote mixed dtypes, as Flax's do"),
 )
 """Error inputs that say nothing here: class (all if empty), words of torch's text, the reason."""
