@@ -19,8 +19,9 @@ from flax import nnx
 from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod._paths import matches
 from fluxmod.optim import OptimizerState
+from fluxmod.optim._layout import path_text
 
-from ._pairing import Pairing, Params, Part, is_part, parts_of, path_text
+from ._pairing import Pairing, Params, Part, is_part, parts_of
 from ._plan import Problem
 from ._source import as_numpy, is_array
 from ._torch import to_tensor
@@ -75,6 +76,7 @@ def optimizer_to_flax(
     problems += [p for p in _missing(pairs) if not matches(p.key, tuple(allow_missing))]
     for part in pairs.parts:
         problems += pairs.settings_problems(part, _count(pairs, part, step))
+        problems += pairs.axes_problems(part)
         problems += _step_problems(pairs, part, step)
         problems += [p for path in part.paths for p in _array_problems(pairs, part, path)]
     _raise(problems)
@@ -124,6 +126,7 @@ def optimizer_to_torch(
         *_structure_problems(opt_state, tx.init(params.state), tuple(allow_unexpected)),
         *pairs.key_problems(),
         *(p for part in parts for p in pairs.settings_problems(part, None)),
+        *(p for part in parts for p in pairs.axes_problems(part)),
     ]
     _raise(problems)
     return _state_dict(pairs)
@@ -168,7 +171,7 @@ def _missing(pairs: Pairing) -> Iterator[Problem]:
     yield from (p for p in pairs.key_problems() if p.key in trained)
     for part in pairs.parts:
         entries = pairs.of(part)
-        if not part.entry_names or not any(entry.state for entry in entries):
+        if not part.keeps_state or not any(entry.state for entry in entries):
             continue
         for entry in entries:
             if not entry.state:
@@ -223,17 +226,17 @@ def _array_problems(pairs: Pairing, part: Part, path: str) -> Iterator[Problem]:
     entry, slot = pairs.entries.get(path), pairs.params.slots[path]
     if entry is None or not entry.state:
         return
-    wanted = part.entry_names
+    wanted = part.entry_names(path)
     for name in sorted(set(wanted) ^ set(entry.state)):
         has = "lacks" if name in wanted else "has the unknown"
         yield Problem(slot.key, UnmatchedKeysError, f"{slot.key} {has} {name!r} in torch")
-    for name in part.state.settings.slots:
+    for name, ours in part.arrays.get(path, {}).items():
         if name not in entry.state:
             continue
         array = entry.state[name]
         shape, dtype = tuple(array.shape), str(array.dtype).removeprefix("torch.")
         scalar = part.is_scalar(name)
-        if shape != (wanted_shape := () if scalar else slot.torch_shape):
+        if shape != (wanted_shape := () if scalar else slot.leaf.shape_in_torch(ours.shape)):
             text = f"{slot.key}: {name} has shape {shape}, expected {wanted_shape}"
             yield Problem(slot.key, LayoutError, text)
         if dtype != (wanted_dtype := "float32" if scalar else slot.dtype):
@@ -309,7 +312,7 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
     for part in pairs.parts:
         settings |= {entry.group: _group_settings(part) for entry in pairs.of(part)}
         started = int(part.state.count) or part.family.keeps_at_start
-        if started and part.entry_names:
+        if started and part.keeps_state:
             state |= _entries(pairs, part)
     groups = [
         {**group, **{k: v for k, v in settings.get(i, {}).items() if k in group}}
@@ -319,15 +322,14 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
 
 
 def _entries(pairs: Pairing, part: Part) -> dict[int, dict[str, Any]]:
-    arrays: dict[str, dict[str, np.ndarray]] = {path: {} for path in part.paths}
-    if part.family.keeps_step:
-        count = np.float32(part.state.count)
-        arrays = {path: {"step": np.array(count)} for path in part.paths}
-    for name in part.state.settings.slots:  # in torch's order; a pytree's is the alphabet's
-        tree = part.state.slots[name]
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            slot = pairs.params.slots[path_text(path)]
-            value = np.asarray(jax.device_get(leaf))
-            value = value if part.is_scalar(name) else slot.leaf.to_torch(value)
-            arrays[path_text(path)][name] = np.array(value, order="C")
-    return {pairs.entries[path].number: found for path, found in arrays.items()}
+    found: dict[int, dict[str, Any]] = {}
+    for path in part.paths:
+        entry = found.setdefault(pairs.entries[path].number, {})
+        if part.family.keeps_step:
+            count = int(part.state.count)
+            entry["step"] = count if part.family.int_step else np.array(count, np.float32)
+        for name, leaf in part.arrays.get(path, {}).items():
+            value, rule = np.asarray(jax.device_get(leaf)), pairs.params.slots[path].leaf
+            value = value if part.is_scalar(name) else rule.to_torch(value)
+            entry[name] = np.array(value, order="C")
+    return found

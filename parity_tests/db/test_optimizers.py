@@ -17,10 +17,7 @@ IGNORED = {"foreach", "fused", "capturable", "differentiable"}
 """Settings of how torch computes, not of what."""
 
 ABSENT = {
-    "Adafactor": "its factored moments depend on which axis is the row: not written yet",
     "LBFGS": "it calls the loss several times a step: not written yet",
-    "Muon": "torch orthogonalises in bfloat16: not written yet",
-    "SparseAdam": "it skips rows without a gradient, and gradients in JAX are dense",
 }
 INFOS = {info.optim_cls.__name__: info for info in optim_db}
 
