@@ -19,6 +19,7 @@ from ._family import FAMILIES as FAMILIES
 from ._family import Family as Family
 from ._family import OptimizerState as OptimizerState
 from ._family import Settings as Settings
+from ._lbfgs import LBFGS as LBFGS
 from ._muon import Muon as Muon
 from ._sgd import SGD as SGD
 from ._sparse_adam import SparseAdam as SparseAdam
@@ -33,6 +34,7 @@ __all__ = [
     "Adamax",
     "FAMILIES",
     "Family",
+    "LBFGS",
     "Muon",
     "NAdam",
     "OptimizerState",

@@ -26,6 +26,10 @@ Schedule = Callable[[Any], Any]
 Slots = dict[str, Any]
 
 
+# settings, rate, step, gradient, parameter and its slots to what is added, and the new slots
+Rule = Callable[["Settings", Any, jax.Array, Any, jax.Array, Slots], tuple[jax.Array, Slots]]
+
+
 @jax.tree_util.register_static
 @dataclass(frozen=True, slots=True)
 class Absent:
@@ -39,7 +43,8 @@ class Family:
     Args:
         name: torch's class name.
         rule: the update of one parameter: ``rule(settings, lr, step, g, p, slots)`` returns what
-            is added to ``p``, and the new slots. ``step`` counts from 1.
+            is added to ``p``, and the new slots. ``step`` counts from 1. None where the parameters
+            are no more than parts of one vector (LBFGS).
         slots: torch's names of the arrays it keeps per parameter, given the settings.
         keeps_step: whether torch keeps a step count per parameter.
         initial: what a slot starts with, given the settings, its name and the parameter; zeros of
@@ -55,7 +60,7 @@ class Family:
     """
 
     name: str
-    rule: Callable[[Settings, Any, jax.Array, jax.Array, jax.Array, Slots], tuple[jax.Array, Slots]]
+    rule: Rule | None
     slots: Callable[[Settings], tuple[str, ...]]
     keeps_step: bool
     initial: Callable[[Settings, str, jax.Array], Any] | None = None
@@ -107,12 +112,14 @@ class OptimizerState:
     """State of one of our optimizers.
 
     ``count`` is the number of steps made, ``slots`` torch's per-parameter arrays by name, each
-    with the structure of the parameters, and ``settings`` static.
+    with the structure of the parameters, ``scalars`` what torch keeps once for all of them (LBFGS
+    alone does), and ``settings`` static.
     """
 
     count: jax.Array
     slots: dict[str, Any]
     settings: Settings = field(metadata={"static": True})
+    scalars: dict[str, Any] = field(default_factory=dict)
 
 
 _families: dict[str, Family] = {}
@@ -136,7 +143,9 @@ def make(
     if torch_axes is not None:
         axes = tuple(sorted((path, tuple(order)) for path, order in torch_axes.items()))
     made = Settings(family.name, tuple(settings.items()), axes)
-    first = family.initial or zeros
+    first, rule = family.initial or zeros, family.rule
+    if rule is None:
+        raise RuntimeError(f"optim: {family.name} has no rule for one parameter.")
 
     def init(params: Any) -> OptimizerState:
         leaves, structure = jax.tree.flatten(params)
@@ -173,7 +182,7 @@ def make(
             given = g if is_sparse(g) else to_torch(g, order)
             named = zip(made.slots, own, strict=True)
             has = {name: to_torch(v, order) for name, v in named if not is_absent(v)}
-            delta, slots = family.rule(made, lr, step, given, to_torch(p, order), has)
+            delta, slots = rule(made, lr, step, given, to_torch(p, order), has)
             deltas.append(to_flax(delta, order).astype(p.dtype))
             new = {n: to_flax(slots[n].astype(v.dtype), order) for n, v in has.items()}
             kept.append([new.get(name, Absent()) for name in made.slots])
