@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import lr_scheduler as lr_scheduler
 from ._adafactor import Adafactor as Adafactor
 from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
@@ -46,4 +47,5 @@ __all__ = [
     "SparseAdam",
     "clip_grad_norm",
     "clip_grad_value",
+    "lr_scheduler",
 ]
