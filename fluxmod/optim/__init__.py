@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 from ._adafactor import Adafactor as Adafactor
 from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
@@ -48,4 +49,5 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "lr_scheduler",
+    "swa_utils",
 ]
