@@ -19,6 +19,7 @@ from flax import nnx
 from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod._paths import matches
 from fluxmod.optim import OptimizerState
+from fluxmod.optim._family import is_scheduled
 from fluxmod.optim._layout import path_text
 
 from ._lbfgs import lbfgs_entries, lbfgs_problems, lbfgs_state
@@ -296,8 +297,10 @@ def _blank(parts: list[Part], params: Params) -> tuple[dict[str, Any], list[str]
 
 def _group_settings(part: Part) -> dict[str, Any]:
     """Settings as torch's group has them: of a schedule, the rate of the step to come."""
-    lr = part.state.settings.lr_at(part.state.count)
-    return {**dict(part.state.settings.items), "lr": float(lr)}
+    settings = part.state.settings
+    now = dict(settings.at(part.state.count).items)
+    floats = {name: jax.tree.map(float, now[name]) for name, v in settings.items if is_scheduled(v)}
+    return {**now, **floats, "lr": float(now["lr"])}
 
 
 def _structure_problems(opt_state: Any, fresh: Any, allowed: tuple[str, ...]) -> Iterator[Problem]:

@@ -105,6 +105,24 @@ class Settings:
         # with x64 an int32 would still be divided in float32, so that the rate loses its digits
         return lr(jnp.asarray(count).astype(jnp.result_type(int)))
 
+    def at(self, count: Any) -> Settings:
+        """Return the settings of the step that follows ``count`` steps, schedules evaluated."""
+        if not any(is_scheduled(value) for _, value in self.items):
+            return self
+        count = jnp.asarray(count).astype(jnp.result_type(int))
+        return replace(self, items=tuple((name, _at(v, count)) for name, v in self.items))
+
+
+def is_scheduled(value: Any) -> bool:
+    """Whether a setting is a schedule, or a tuple with one."""
+    return any(map(is_scheduled, value)) if isinstance(value, tuple) else callable(value)
+
+
+def _at(value: Any, count: jax.Array) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_at(v, count) for v in value)
+    return value(count) if callable(value) else value
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -136,7 +154,7 @@ def register(family: Family) -> Family:
 
 
 def make(
-    family: Family, torch_axes: TorchAxes | None = None, **settings: Any
+    family: Family, torch_axes: TorchAxes | None = None, /, **settings: Any
 ) -> optax.GradientTransformation:
     """Build the gradient transformation of a family with its settings."""
     axes = None
@@ -168,7 +186,7 @@ def make(
             raise ValueError(
                 f"{family.name}: update() needs the parameters: tx.update(grads, state, params)."
             )
-        lr, step = made.lr_at(state.count), optax.safe_increment(state.count)
+        of, step = made.at(state.count), optax.safe_increment(state.count)
         leaves, structure = jax.tree.flatten(grads, is_leaf=is_sparse)
         if not family.sparse and any(map(is_sparse, leaves)):
             raise ValueError(
@@ -182,7 +200,7 @@ def make(
             given = g if is_sparse(g) else to_torch(g, order)
             named = zip(made.slots, own, strict=True)
             has = {name: to_torch(v, order) for name, v in named if not is_absent(v)}
-            delta, slots = rule(made, lr, step, given, to_torch(p, order), has)
+            delta, slots = rule(of, of["lr"], step, given, to_torch(p, order), has)
             deltas.append(to_flax(delta, order).astype(p.dtype))
             new = {n: to_flax(slots[n].astype(v.dtype), order) for n, v in has.items()}
             kept.append([new.get(name, Absent()) for name in made.slots])
@@ -239,11 +257,11 @@ def wide(value: Any, like: jax.Array) -> Any:
     return jnp.asarray(value).astype(jnp.promote_types(like.dtype, jnp.float32))
 
 
-def check_betas(who: str, betas: tuple[float, float]) -> None:
-    """Raise ValueError for a beta outside [0, 1)."""
-    bad = [b for b in betas if not 0.0 <= b < 1.0]
-    if bad:
-        raise ValueError(f"{who}: betas must be in [0, 1), got {tuple(betas)}.")
+def check_betas(who: str, betas: tuple[float | Schedule, float | Schedule]) -> None:
+    """Raise ValueError for a beta outside [0, 1); schedules are not looked at."""
+    bad = [b for b in betas if not callable(b) and not 0.0 <= b < 1.0]
+    if bad or len(betas) != 2:
+        raise ValueError(f"{who}: expected two betas in [0, 1), got {tuple(betas)}.")
 
 
 def check_rate(who: str, **values: Any) -> None:

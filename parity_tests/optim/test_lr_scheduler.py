@@ -10,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 import torch
+from flax import nnx
 
-from fluxmod import optim
+from fluxmod import convert, nn, optim
 from fluxmod.optim import lr_scheduler as ours
 from parity_tests.compare import same
+from parity_tests.optim.race import flat_state
 
 theirs = torch.optim.lr_scheduler
 STEPS = 130
@@ -315,6 +317,51 @@ def test_torch_goes_on_from_our_count(kind, count):
     loaded.load_state_dict(content)
     got, _ = rates_of_torch(second, loaded, 10)
     equal(got, want[count:])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"])
+def test_the_momentum_cycles_with_the_rate(name):
+    """From torch's state in mid-cycle, with its momentum in the groups."""
+    cycle = ours.CyclicLR(0.01, 0.1, step_size_up=3)
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 2).double()
+    layer = nn.Linear(3, 2, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    own = {"momentum": 0.9} if name == "SGD" else {}
+    optimizer = getattr(torch.optim, name)(net.parameters(), lr=0.1, **own)
+    scheduler = theirs.CyclicLR(optimizer, 0.01, 0.1, step_size_up=3)
+    grads = [
+        {n: torch.randn(p.shape, dtype=p.dtype) for n, p in net.named_parameters()}
+        for _ in range(9)
+    ]
+
+    def torch_step(step):
+        for n, p in net.named_parameters():
+            p.grad = step[n].clone()
+        optimizer.step()
+        scheduler.step()
+
+    for step in grads[:4]:
+        torch_step(step)
+    convert.to_flax(net, layer)
+    moving = {"momentum": cycle.momentum} if name == "SGD" else {"betas": (cycle.momentum, 0.999)}
+    tx = getattr(optim, name)(lr=cycle, **moving)
+    state = convert.optimizer_to_flax(optimizer, layer, tx, step=4)
+    params, update = nnx.state(layer, nn.is_trainable), jax.jit(tx.update)
+    for step in grads[4:]:
+        torch_step(step)
+        given = jax.tree.map(jnp.zeros_like, params)
+        given["kernel"][...] = jnp.asarray(step["weight"].numpy().T)
+        given["bias"][...] = jnp.asarray(step["bias"].numpy())
+        updates, state = update(given, state, params)
+        params = optax.apply_updates(params, updates)
+    nnx.update(layer, params)
+    same(convert.to_torch(layer), net.state_dict(), 1e-12)
+    back = convert.optimizer_to_torch(state, layer, tx, like=optimizer)
+    key = "momentum" if name == "SGD" else "betas"
+    got, want = back["param_groups"][0], optimizer.state_dict()["param_groups"][0]
+    np.testing.assert_allclose(got[key], want[key], rtol=1e-12)
+    same(flat_state(back), flat_state(optimizer.state_dict()), 1e-12)
 
 
 # ReduceLROnPlateau

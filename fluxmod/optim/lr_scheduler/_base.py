@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["LRScheduler", "count_of", "frozen", "table", "time"]
-
-frozen = dataclass(frozen=True, eq=True, repr=True)
+__all__ = ["LRScheduler", "count_of", "table", "time"]
 
 
 class LRScheduler:

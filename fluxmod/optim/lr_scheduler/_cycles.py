@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from ._base import LRScheduler, frozen, time
+from ._base import LRScheduler, time
 
 __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
 
-@frozen
+@dataclass(frozen=True)
 class CosineAnnealingLR(LRScheduler):
     """Down to ``eta_min`` along half a cosine, and up again; ``torch.optim``'s.
 
@@ -44,7 +45,7 @@ class CosineAnnealingLR(LRScheduler):
         return now / before * (lr - self.eta_min) + self.eta_min
 
 
-@frozen
+@dataclass(frozen=True)
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Cosines to ``eta_min``, each ``T_mult`` times as long, from the full rate; ``torch.optim``'s.
 
@@ -108,7 +109,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         return {"T_cur": int(now), "T_i": int(length)}
 
 
-@frozen
+@dataclass(frozen=True)
 class CyclicLR(LRScheduler):
     """Between two rates in triangles; the twin of ``CyclicLR`` in ``torch.optim``.
 
@@ -185,7 +186,7 @@ class CyclicLR(LRScheduler):
         return {"_scale_fn_custom": None}
 
 
-@frozen
+@dataclass(frozen=True)
 class OneCycleLR(LRScheduler):
     """Up to ``max_lr`` and down to nearly nothing, once; ``OneCycleLR`` of ``torch.optim``.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ._base import LRScheduler, frozen, table, time
+from ._base import LRScheduler, table, time
 
 __all__ = [
     "ConstantLR",
@@ -41,7 +41,7 @@ class Factor(LRScheduler):
         raise NotImplementedError
 
 
-@frozen
+@dataclass(frozen=True)
 class LambdaLR(LRScheduler):
     """The rate times ``lr_lambda(count)``; the twin of ``LambdaLR`` in ``torch.optim``.
 
@@ -78,7 +78,7 @@ class LambdaLR(LRScheduler):
         return {"lr_lambdas": [None]}
 
 
-@frozen
+@dataclass(frozen=True)
 class MultiplicativeLR(Factor):
     """The rate before times ``lr_lambda(count)``; ``MultiplicativeLR`` of ``torch.optim``.
 
@@ -121,7 +121,7 @@ class MultiplicativeLR(Factor):
         return {"lr_lambdas": [None]}
 
 
-@frozen
+@dataclass(frozen=True)
 class StepLR(Factor):
     """Multiply by ``gamma`` every ``step_size`` steps; ``StepLR`` of ``torch.optim``.
 
@@ -144,7 +144,7 @@ class StepLR(Factor):
         return lr if count == 0 or count % self.step_size else lr * self.gamma
 
 
-@frozen
+@dataclass(frozen=True)
 class MultiStepLR(Factor):
     """Multiply by ``gamma`` at each milestone; ``MultiStepLR`` of ``torch.optim``.
 
@@ -172,7 +172,7 @@ class MultiStepLR(Factor):
         return lr * self.gamma**times if times else lr
 
 
-@frozen
+@dataclass(frozen=True)
 class ConstantLR(Factor):
     """A smaller rate for the first ``total_iters`` steps; ``ConstantLR`` of ``torch.optim``.
 
@@ -207,7 +207,7 @@ class ConstantLR(Factor):
         return lr * (1.0 / self.factor) if count == self.total_iters else lr
 
 
-@frozen
+@dataclass(frozen=True)
 class LinearLR(Factor):
     """From a smaller rate to the full one in a line; ``LinearLR`` of ``torch.optim``.
 
@@ -247,7 +247,7 @@ class LinearLR(Factor):
         return lr * (1.0 + gain / (self.total_iters * self.start_factor + (count - 1) * gain))
 
 
-@frozen
+@dataclass(frozen=True)
 class ExponentialLR(Factor):
     """Multiply by ``gamma`` every step; ``ExponentialLR`` of ``torch.optim``.
 
@@ -269,7 +269,7 @@ class ExponentialLR(Factor):
         return lr * self.gamma if count else lr
 
 
-@frozen
+@dataclass(frozen=True)
 class PolynomialLR(Factor):
     """To zero within ``total_iters`` steps, by a power; ``PolynomialLR`` of ``torch.optim``.
 

@@ -6,13 +6,13 @@ import bisect
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ._base import LRScheduler, frozen, table
+from ._base import LRScheduler, table
 from ._factors import ConstantLR, Factor, MultiplicativeLR
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
@@ -31,7 +31,7 @@ def _checked(who: str, schedulers: Any) -> tuple[LRScheduler, ...]:
     return made
 
 
-@frozen
+@dataclass(frozen=True)
 class SequentialLR(LRScheduler):
     """Each scheduler until its milestone, then the next from its own start; ``torch.optim``'s.
 
@@ -108,7 +108,7 @@ class SequentialLR(LRScheduler):
         return {"_schedulers": parts}
 
 
-@frozen
+@dataclass(frozen=True)
 class ChainedScheduler(LRScheduler):
     """All schedulers in every step, each on what the one before left; ``torch.optim``'s.
 

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 
 from fluxmod.optim._family import check_rate, wide
 
-from ._base import frozen
-
 __all__ = ["PlateauState", "ReduceLROnPlateau"]
 
 
@@ -29,7 +27,7 @@ class PlateauState:
     last_epoch: jax.Array
 
 
-@frozen
+@dataclass(frozen=True)
 class ReduceLROnPlateau:
     """Lower the rate when a result stops improving; ``ReduceLROnPlateau`` of ``torch.optim``.
 

@@ -152,7 +152,7 @@ class AveragedModel(nn.Module):
         self.use_buffers = use_buffers
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)  # type: ignore[operator]
+        return self.module(*args, **kwargs)
 
     @property
     def axes(self) -> Any:
@@ -228,7 +228,7 @@ def update_bn(loader: Iterable[Any], model: nnx.Module) -> None:
         for layer in layers:
             layer.momentum = None
         for batch in loader:
-            model(batch[0] if isinstance(batch, list | tuple) else batch)  # type: ignore[operator]
+            model(batch[0] if isinstance(batch, list | tuple) else batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

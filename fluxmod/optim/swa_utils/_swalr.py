@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from fluxmod.optim.lr_scheduler import LRScheduler
-from fluxmod.optim.lr_scheduler._base import frozen, time
+from fluxmod.optim.lr_scheduler._base import time
 
 __all__ = ["SWALR"]
 
 
-@frozen
+@dataclass(frozen=True)
 class SWALR(LRScheduler):
     """Anneal from one rate to ``swa_lr`` and stay; the twin of ``torch.optim.swa_utils.SWALR``.
 
