@@ -19,8 +19,10 @@ from flax import nnx
 from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod._paths import matches
 from fluxmod.optim import OptimizerState
+from fluxmod.optim._family import is_scheduled
 from fluxmod.optim._layout import path_text
 
+from ._lbfgs import lbfgs_entries, lbfgs_problems, lbfgs_state
 from ._pairing import Pairing, Params, Part, is_part, parts_of
 from ._plan import Problem
 from ._source import as_numpy, is_array
@@ -78,7 +80,7 @@ def optimizer_to_flax(
         problems += pairs.settings_problems(part, _count(pairs, part, step))
         problems += pairs.axes_problems(part)
         problems += _step_problems(pairs, part, step)
-        problems += [p for path in part.paths for p in _array_problems(pairs, part, path)]
+        problems += _part_problems(pairs, part)
     _raise(problems)
     filled = iter([_filled(pairs, part, step) for part in pairs.parts])
     return jax.tree.map(lambda x: next(filled) if is_part(x) else x, template, is_leaf=is_part)
@@ -138,10 +140,17 @@ def load_optimizer_state_dict(torch_optimizer: Any, state_dict: Mapping[str, Any
     The arrays become tensors, bit for bit, and ``torch_optimizer.load_state_dict`` takes them.
     """
     state = {
-        number: {name: to_tensor(v) if is_array(v) else v for name, v in entry.items()}
+        number: {name: _tensors(value) for name, value in entry.items()}
         for number, entry in state_dict["state"].items()
     }
     torch_optimizer.load_state_dict({**state_dict, "state": state})
+
+
+def _tensors(value: Any) -> Any:
+    """Arrays as tensors, those in a list too; numbers stay."""
+    if isinstance(value, list):
+        return [_tensors(v) for v in value]
+    return to_tensor(value) if is_array(value) else value
 
 
 def _raise(problems: list[Problem]) -> None:
@@ -159,7 +168,7 @@ def _unexpected(pairs: Pairing) -> Iterator[Problem]:
     trained = {slot.key for slot in pairs.params.slots.values()}
     yield from (p for p in pairs.key_problems() if p.key not in trained)
     for entry in pairs.theirs.entries:
-        known = entry.key in pairs.params.by_key
+        known = entry.key in pairs.params.by_key and not pairs.whole
         if known and pairs.params.path(entry.key) is None and entry.state:
             text = f"{entry.key} has state in torch and is frozen in the Flax model"
             yield Problem(entry.key, UnmatchedKeysError, text)
@@ -171,7 +180,7 @@ def _missing(pairs: Pairing) -> Iterator[Problem]:
     yield from (p for p in pairs.key_problems() if p.key in trained)
     for part in pairs.parts:
         entries = pairs.of(part)
-        if not part.keeps_state or not any(entry.state for entry in entries):
+        if pairs.whole or not part.keeps_state or not any(entry.state for entry in entries):
             continue
         for entry in entries:
             if not entry.state:
@@ -222,6 +231,15 @@ def _step_problems(pairs: Pairing, part: Part, step: int | None) -> Iterator[Pro
         yield Problem("step", ConvertError, f"the step counts are no whole numbers: {values}")
 
 
+def _part_problems(pairs: Pairing, part: Part) -> Iterator[Problem]:
+    """Arrays that do not fit, of the state of each parameter or of the one that LBFGS has."""
+    if part.family.rule is None:
+        yield from lbfgs_problems(pairs, part)
+    else:
+        for path in part.paths:
+            yield from _array_problems(pairs, part, path)
+
+
 def _array_problems(pairs: Pairing, part: Part, path: str) -> Iterator[Problem]:
     entry, slot = pairs.entries.get(path), pairs.params.slots[path]
     if entry is None or not entry.state:
@@ -259,6 +277,8 @@ def _filled(pairs: Pairing, part: Part, step: int | None) -> OptimizerState:
         return jax.tree_util.tree_map_with_path(value, tree)
 
     count = jnp.asarray(_count(pairs, part, step), part.state.count.dtype)
+    if part.family.rule is None:
+        return lbfgs_state(pairs, replace(part.state, count=count))
     slots = {name: fill(name, tree) for name, tree in part.state.slots.items()}
     return replace(part.state, count=count, slots=slots)
 
@@ -277,8 +297,10 @@ def _blank(parts: list[Part], params: Params) -> tuple[dict[str, Any], list[str]
 
 def _group_settings(part: Part) -> dict[str, Any]:
     """Settings as torch's group has them: of a schedule, the rate of the step to come."""
-    lr = part.state.settings.lr_at(part.state.count)
-    return {**dict(part.state.settings.items), "lr": float(lr)}
+    settings = part.state.settings
+    now = dict(settings.at(part.state.count).items)
+    floats = {name: jax.tree.map(float, now[name]) for name, v in settings.items if is_scheduled(v)}
+    return {**now, **floats, "lr": float(now["lr"])}
 
 
 def _structure_problems(opt_state: Any, fresh: Any, allowed: tuple[str, ...]) -> Iterator[Problem]:
@@ -306,13 +328,15 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
     state: dict[int, dict[str, Any]] = {
         entry.number: {n: as_numpy(v) if is_array(v) else v for n, v in entry.state.items()}
         for entry in pairs.theirs.entries
-        if entry.state and pairs.params.path(entry.key) is None
+        if entry.state and not pairs.whole and pairs.params.path(entry.key) is None
     }
     settings: dict[int, dict[str, Any]] = {}
     for part in pairs.parts:
         settings |= {entry.group: _group_settings(part) for entry in pairs.of(part)}
         started = int(part.state.count) or part.family.keeps_at_start
-        if started and part.keeps_state:
+        if part.family.rule is None:
+            state |= lbfgs_entries(pairs, part)
+        elif started and part.keeps_state:
             state |= _entries(pairs, part)
     groups = [
         {**group, **{k: v for k, v in settings.get(i, {}).items() if k in group}}

@@ -146,6 +146,11 @@ class Pairing:
             if (path := params.path(entry.key)) is not None:
                 self.entries.setdefault(path, entry)
 
+    @property
+    def whole(self) -> bool:
+        """Whether torch keeps one state for all parameters, under the first of them (LBFGS)."""
+        return any(part.family.rule is None for part in self.parts)
+
     def of(self, part: Part) -> list[Entry]:
         """Return the entries that a part covers."""
         return [self.entries[path] for path in part.paths if path in self.entries]

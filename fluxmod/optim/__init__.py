@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 from ._adafactor import Adafactor as Adafactor
 from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
@@ -19,6 +21,7 @@ from ._family import FAMILIES as FAMILIES
 from ._family import Family as Family
 from ._family import OptimizerState as OptimizerState
 from ._family import Settings as Settings
+from ._lbfgs import LBFGS as LBFGS
 from ._muon import Muon as Muon
 from ._sgd import SGD as SGD
 from ._sparse_adam import SparseAdam as SparseAdam
@@ -33,6 +36,7 @@ __all__ = [
     "Adamax",
     "FAMILIES",
     "Family",
+    "LBFGS",
     "Muon",
     "NAdam",
     "OptimizerState",
@@ -44,4 +48,6 @@ __all__ = [
     "SparseAdam",
     "clip_grad_norm",
     "clip_grad_value",
+    "lr_scheduler",
+    "swa_utils",
 ]

@@ -26,6 +26,10 @@ Schedule = Callable[[Any], Any]
 Slots = dict[str, Any]
 
 
+# settings, rate, step, gradient, parameter and its slots to what is added, and the new slots
+Rule = Callable[["Settings", Any, jax.Array, Any, jax.Array, Slots], tuple[jax.Array, Slots]]
+
+
 @jax.tree_util.register_static
 @dataclass(frozen=True, slots=True)
 class Absent:
@@ -39,7 +43,8 @@ class Family:
     Args:
         name: torch's class name.
         rule: the update of one parameter: ``rule(settings, lr, step, g, p, slots)`` returns what
-            is added to ``p``, and the new slots. ``step`` counts from 1.
+            is added to ``p``, and the new slots. ``step`` counts from 1. None where the parameters
+            are no more than parts of one vector (LBFGS).
         slots: torch's names of the arrays it keeps per parameter, given the settings.
         keeps_step: whether torch keeps a step count per parameter.
         initial: what a slot starts with, given the settings, its name and the parameter; zeros of
@@ -55,7 +60,7 @@ class Family:
     """
 
     name: str
-    rule: Callable[[Settings, Any, jax.Array, jax.Array, jax.Array, Slots], tuple[jax.Array, Slots]]
+    rule: Rule | None
     slots: Callable[[Settings], tuple[str, ...]]
     keeps_step: bool
     initial: Callable[[Settings, str, jax.Array], Any] | None = None
@@ -100,6 +105,24 @@ class Settings:
         # with x64 an int32 would still be divided in float32, so that the rate loses its digits
         return lr(jnp.asarray(count).astype(jnp.result_type(int)))
 
+    def at(self, count: Any) -> Settings:
+        """Return the settings of the step that follows ``count`` steps, schedules evaluated."""
+        if not any(is_scheduled(value) for _, value in self.items):
+            return self
+        count = jnp.asarray(count).astype(jnp.result_type(int))
+        return replace(self, items=tuple((name, _at(v, count)) for name, v in self.items))
+
+
+def is_scheduled(value: Any) -> bool:
+    """Whether a setting is a schedule, or a tuple with one."""
+    return any(map(is_scheduled, value)) if isinstance(value, tuple) else callable(value)
+
+
+def _at(value: Any, count: jax.Array) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_at(v, count) for v in value)
+    return value(count) if callable(value) else value
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -107,12 +130,14 @@ class OptimizerState:
     """State of one of our optimizers.
 
     ``count`` is the number of steps made, ``slots`` torch's per-parameter arrays by name, each
-    with the structure of the parameters, and ``settings`` static.
+    with the structure of the parameters, ``scalars`` what torch keeps once for all of them (LBFGS
+    alone does), and ``settings`` static.
     """
 
     count: jax.Array
     slots: dict[str, Any]
     settings: Settings = field(metadata={"static": True})
+    scalars: dict[str, Any] = field(default_factory=dict)
 
 
 _families: dict[str, Family] = {}
@@ -129,14 +154,16 @@ def register(family: Family) -> Family:
 
 
 def make(
-    family: Family, torch_axes: TorchAxes | None = None, **settings: Any
+    family: Family, torch_axes: TorchAxes | None = None, /, **settings: Any
 ) -> optax.GradientTransformation:
     """Build the gradient transformation of a family with its settings."""
     axes = None
     if torch_axes is not None:
         axes = tuple(sorted((path, tuple(order)) for path, order in torch_axes.items()))
     made = Settings(family.name, tuple(settings.items()), axes)
-    first = family.initial or zeros
+    first, rule = family.initial or zeros, family.rule
+    if rule is None:
+        raise RuntimeError(f"optim: {family.name} has no rule for one parameter.")
 
     def init(params: Any) -> OptimizerState:
         leaves, structure = jax.tree.flatten(params)
@@ -159,7 +186,7 @@ def make(
             raise ValueError(
                 f"{family.name}: update() needs the parameters: tx.update(grads, state, params)."
             )
-        lr, step = made.lr_at(state.count), optax.safe_increment(state.count)
+        of, step = made.at(state.count), optax.safe_increment(state.count)
         leaves, structure = jax.tree.flatten(grads, is_leaf=is_sparse)
         if not family.sparse and any(map(is_sparse, leaves)):
             raise ValueError(
@@ -173,7 +200,7 @@ def make(
             given = g if is_sparse(g) else to_torch(g, order)
             named = zip(made.slots, own, strict=True)
             has = {name: to_torch(v, order) for name, v in named if not is_absent(v)}
-            delta, slots = family.rule(made, lr, step, given, to_torch(p, order), has)
+            delta, slots = rule(of, of["lr"], step, given, to_torch(p, order), has)
             deltas.append(to_flax(delta, order).astype(p.dtype))
             new = {n: to_flax(slots[n].astype(v.dtype), order) for n, v in has.items()}
             kept.append([new.get(name, Absent()) for name in made.slots])
@@ -230,11 +257,11 @@ def wide(value: Any, like: jax.Array) -> Any:
     return jnp.asarray(value).astype(jnp.promote_types(like.dtype, jnp.float32))
 
 
-def check_betas(who: str, betas: tuple[float, float]) -> None:
-    """Raise ValueError for a beta outside [0, 1)."""
-    bad = [b for b in betas if not 0.0 <= b < 1.0]
-    if bad:
-        raise ValueError(f"{who}: betas must be in [0, 1), got {tuple(betas)}.")
+def check_betas(who: str, betas: tuple[float | Schedule, float | Schedule]) -> None:
+    """Raise ValueError for a beta outside [0, 1); schedules are not looked at."""
+    bad = [b for b in betas if not callable(b) and not 0.0 <= b < 1.0]
+    if bad or len(betas) != 2:
+        raise ValueError(f"{who}: expected two betas in [0, 1), got {tuple(betas)}.")
 
 
 def check_rate(who: str, **values: Any) -> None:
