@@ -1,0 +1,633 @@
+"""Equal calls become one class; what varies between them becomes constructor arguments."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import leaves
+from .constructors import (
+    Init,
+    Unknown,
+    argument,
+    element,
+    evaluate,
+    followed,
+    init_of,
+    recover,
+    repetitions,
+)
+from .leaves import Leaf
+from .lower import DTYPES
+from .specs import Alias, Array, Instance, Listing
+from .write import Body, Unported, plain
+
+__all__ = ["ClassCode", "Group", "group_instances"]
+
+_MARK = re.compile(r"_number_(\d+)_")
+
+
+@dataclass(eq=False)
+class Group:
+    """Instances that share one class."""
+
+    cls: type
+    instances: list[Instance]
+    lines: list[str]
+    signature: list[tuple[str, str | None, str]]
+    name: str = ""
+    parameters: dict[str, str | None] = field(default_factory=dict)  # name -> default's text
+    needs_rngs: bool = False
+    optional: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def body(self) -> Body | None:
+        """The body of the first instance that was called."""
+        return next((b for i in self.instances for b in i.bodies), None)
+
+
+def group_instances(instances: list[Instance]) -> list[Group]:
+    """Put instances with the same code together, in the order in which classes are needed."""
+    groups: dict[Any, Group] = {}
+    for instance in instances:
+        body = instance.bodies[0] if instance.bodies else None
+        lines = body.lines if body else []
+        signature = body.signature if body else []
+        names = tuple(instance.attributes)
+        key = (type(instance.module), tuple(lines), tuple(signature), names, tuple(body.attrs) if body else ())
+        if key not in groups:
+            groups[key] = Group(type(instance.module), [], list(lines), list(signature))
+        groups[key].instances.append(instance)
+        instance.group = groups[key]
+    merged = _merge_optional(list(groups.values()))
+    _name(merged)
+    return merged
+
+
+def _merge_optional(groups: list[Group]) -> list[Group]:
+    """Join classes that differ only in a child that some instances do not have."""
+    kept: list[Group] = []
+    for group in groups:
+        partner = next((g for g in kept if g.cls is group.cls and _joined(g, group)), None)
+        if partner is None:
+            kept.append(group)
+    return kept
+
+
+def _joined(first: Group, second: Group) -> bool:
+    """Try to make one class of two; the first takes the second's instances."""
+    names = [set(g.instances[0].attributes) for g in (first, second)]
+    for full, part, extra in ((first, second, names[0] - names[1]), (second, first, names[1] - names[0])):
+        if len(extra) != 1 or (names[0] ^ names[1]) != extra or full.signature != part.signature:
+            continue
+        child = next(iter(extra))
+        lines = _with_condition(full.lines, part.lines, child)
+        if lines is not None:
+            marks = [_MARK.findall("\n".join(g.lines)) for g in (full, part)]
+            if len(marks[0]) != len(marks[1]):
+                continue
+            first.lines = lines
+            first.instances = first.instances + second.instances
+            first.instances.sort(key=lambda i: bool(i.attributes.get(child)) is False)
+            first.optional = {**first.optional, **second.optional, child: None}
+            for instance in first.instances:
+                instance.group = first
+            return True
+    return False
+
+
+def _renumbered(lines: list[str]) -> list[str]:
+    seen: dict[str, str] = {}
+
+    def one(match: re.Match[str]) -> str:
+        return seen.setdefault(match[0], f"_number_{len(seen)}_")
+
+    return [_MARK.sub(one, line) for line in lines]
+
+
+def _with_condition(full: list[str], part: list[str], child: str) -> list[str] | None:
+    """The lines with the child's call made conditional, if that gives both variants."""
+    call = re.compile(rf"self\.{child}\((\w+)\)")
+    places = [i for i, line in enumerate(full) if f"self.{child}" in line]
+    if len(places) != 1 or not (found := call.search(full[places[0]])):
+        return None
+    place, given = places[0], found[1]
+    line = full[place]
+    target, _, right = line.partition(" = ")
+    if right == found[0] and target == given:
+        without = full[:place] + full[place + 1 :]
+        if _renumbered(without) == _renumbered(part):
+            block = [f"if self.{child} is not None:", f"    {line}"]
+            return [*full[:place], *block, *full[place + 1 :]]
+    if right == found[0]:
+        after = [re.sub(rf"\b{target}\b", given, x) for x in full[place + 1 :]]
+        if _renumbered(full[:place] + after) == _renumbered(part):
+            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
+            return [*full[:place], chosen, *full[place + 1 :]]
+        if _renumbered([*full[:place], f"{target} = {given}", *full[place + 1 :]]) == _renumbered(part):
+            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
+            return [*full[:place], chosen, *full[place + 1 :]]
+    plain_line = line.replace(found[0], given)
+    if _renumbered([*full[:place], plain_line, *full[place + 1 :]]) == _renumbered(part):
+        chosen = line.replace(found[0], f"({given} if self.{child} is None else {found[0]})")
+        return [*full[:place], chosen, *full[place + 1 :]]
+    return None
+
+
+def _name(groups: list[Group]) -> None:
+    """torch's class names; a second class of one name gets a number."""
+    taken: dict[str, int] = {}
+    for group in groups:
+        name = group.cls.__name__.lstrip("_") or "Model"
+        if name in ("Module", "Sequential", "ModuleList"):
+            name = "Model"
+        taken[name] = taken.get(name, 0) + 1
+        group.name = name if taken[name] == 1 else f"{name}{taken[name]}"
+
+
+_ABSENT = object()
+
+
+class ClassCode:
+    """Writes ``__init__`` of a group, and works out what each instance passes to it."""
+
+    def __init__(self, group: Group, *, is_root: bool) -> None:
+        self.group = group
+        self.is_root = is_root
+        self.init: Init = init_of(group.cls)
+        self.instances = group.instances
+        self.env = [recover(i.module, self.init) for i in self.instances]
+        self.columns: dict[str, list[Any]] = {}
+        self.used: dict[str, None] = {}
+        self.local: dict[str, str] = {}
+        self.constants: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.obstacles: list[str] = []
+        self.collecting = True
+
+    def run(self) -> None:
+        """Collect what the source says first, then write."""
+        for collecting in (True, False):
+            self.collecting = collecting
+            self.columns, self.used, self.local, self.constants = {}, {}, {}, {}
+            self.lines = self.statements()
+            if collecting:
+                self.take_defaults()
+        self.finish()
+
+    def take_defaults(self) -> None:
+        for name, parameter in self.init.parameters.items():
+            default = parameter.default
+            if isinstance(default, (int, float, bool, str, tuple)):
+                for env in self.env:
+                    env.setdefault(name, default)
+
+    def finish(self) -> None:
+        """Fix the constructor's signature and each instance's arguments."""
+        names = [n for n in self.init.parameters if n in self.used]
+        names += [n for n in self.used if n not in names]
+        for name in names:
+            values = self.columns.get(name) or [
+                env.get(name, env.get(self.dotted(name))) for env in self.env
+            ]
+            for instance, value in zip(self.instances, values, strict=True):
+                instance.args[name] = value
+            default: str | None = None
+            parameter = self.init.parameters.get(name)
+            if self.is_root and len(self.instances) == 1 and not is_spec(values[0]):
+                default = literal(values[0])
+            elif parameter is not None and isinstance(
+                parameter.default, (int, float, bool, str, tuple, type(None))
+            ):
+                default = literal(parameter.default)
+            self.group.parameters[name] = default
+        required = {n: d for n, d in self.group.parameters.items() if d is None}
+        optional = {n: d for n, d in self.group.parameters.items() if d is not None}
+        self.group.parameters = required | optional
+
+    def dotted(self, name: str) -> str:
+        return next((k for env in self.env for k in env if k.endswith(f".{name}")), name)
+
+    # --- statements
+
+    def statements(self) -> list[str]:
+        lines: list[str] = []
+        body = self.group.body
+        names: dict[str, None] = {}
+        for instance in self.instances:
+            names.update(dict.fromkeys(instance.attributes))
+        first = self.instances[0].attributes
+        for name in first if len(first) == len(names) else names:
+            specs = [i.attributes.get(name) for i in self.instances]
+            if isinstance(specs[0], Alias) or all(isinstance(s, Alias) for s in specs):
+                continue
+            node = self.init.of_attribute(name)
+            lines.append(f"self.{name} = {self.attribute(specs, node, name)}")
+        numbers: list[str] = []
+        if body is not None:
+            for path in body.attrs:
+                if path == "math" or path.partition("[")[0] in first:
+                    continue
+                base = path.partition("[")[0]
+                if any(line.startswith(f"self.{base} = ") for line in numbers):
+                    continue
+                values = [attribute_of(i.module, base) for i in self.instances]
+                if base in vars(self.group.cls) and base not in self.init.attributes:
+                    self.constants[base] = values[0]
+                    continue
+                node = self.init.of_attribute(base)
+                shown = base.replace(".", "_")
+                numbers.append(f"self.{shown} = {self.value(values, node, shown)}")
+            numbers += self.marks(body)
+            if body.rngs:
+                lines.append("self.rngs = rngs.dropout.fork()")
+                self.group.needs_rngs = True
+        return numbers + lines
+
+    def marks(self, body: Body) -> list[str]:
+        """Numbers of the body that differ between instances become attributes."""
+        lines = []
+        self.replacements: dict[str, str] = {}
+        for index, (mark, number) in enumerate(body.literals):
+            values = []
+            for instance in self.instances:
+                other = instance.bodies[0].literals if instance.bodies else body.literals
+                values.append(other[index][1] if index < len(other) else number)
+            if all(type(v) is type(number) and v == number for v in values):
+                self.replacements[mark] = literal(number)
+                continue
+            name = f"size{index}" if isinstance(number, int) else f"factor{index}"
+            lines.append(f"self.{name} = {self.value(values, None, name)}")
+            self.replacements[mark] = f"self.{name}"
+        return lines
+
+    def attribute(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
+        """The right-hand side of one assignment."""
+        if any(s is None for s in specs):
+            return self.optional(specs, node, name)
+        if isinstance(specs[0], Array):
+            return self.array(specs, node)
+        return self.build(specs, node, name)
+
+    def optional(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
+        """A child that some instances do not have comes in as an argument."""
+        self.column(name, specs)
+        return f"nnx.data({name})" if False else name
+
+    def build(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
+        """A module: a layer, a list, or an instance of another class."""
+        kinds = {kind_of(s) for s in specs}
+        if len(kinds) > 1:
+            return self.column(name, specs)
+        spec = specs[0]
+        if isinstance(spec, Leaf):
+            return self.layer(specs, node)
+        if isinstance(spec, Listing):
+            sizes = {tuple(s.children) for s in specs}
+            if len(sizes) > 1 or any(
+                len({kind_of(s.children[k]) for s in specs}) > 1 for k in spec.children
+            ):
+                return self.column(name, specs)
+            return self.listing(specs, node, name)
+        if isinstance(spec, Instance):
+            group: Group = spec.group
+            node = followed(node, self.init, group.cls)
+            arguments = {}
+            for parameter in group.parameters:
+                inner = argument(node, group.cls.__init__, parameter)
+                values = [s.args[parameter] for s in specs]
+                arguments[parameter] = self.value(values, inner, parameter)
+            return self.construct(group.name, arguments, group.parameters, group.needs_rngs)
+        if isinstance(spec, Alias):
+            raise Unported(f"the shared module {spec.path} is created in several places")
+        raise Unported(f"cannot build {spec!r}")
+
+    def construct(
+        self, name: str, arguments: dict[str, str], defaults: dict[str, str | None], rngs: bool
+    ) -> str:
+        shown, keyword = [], False
+        for parameter, text in arguments.items():
+            if text == defaults.get(parameter):
+                keyword = True
+                continue
+            by_name = keyword or defaults.get(parameter) is not None
+            shown.append(f"{parameter}={text}" if by_name else text)
+        if rngs:
+            shown.append("rngs=rngs")
+            self.group.needs_rngs = True
+        return f"{name}({', '.join(shown)})"
+
+    def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
+        name = specs[0].name
+        torch_class = getattr(torch.nn, name, None)
+        signature = leaves._signature(name)
+        node = followed(node, self.init, torch_class) if torch_class else None
+        shown, keyword = [], False
+        ordered = {k: None for k in signature if any(k in s.args for s in specs)}
+        ordered |= {k: None for s in specs for k in s.args}
+        for key in ordered:
+            default = signature[key].default if key in signature else inspect.Parameter.empty
+            values = [s.args.get(key, default) for s in specs]
+            inner = argument(node, torch_class.__init__, key) if torch_class else None
+            text = self.value(values, inner, key)
+            required = default is inspect.Parameter.empty
+            keyword = keyword or not required
+            if key == "kernel_size" and required:
+                by_name = True
+                keyword = True
+            else:
+                by_name = keyword
+            shown.append(f"{key}={text}" if by_name else text)
+        if leaves.takes_rngs(name):
+            shown.append("rngs=rngs")
+            self.group.needs_rngs = True
+        return f"nn.{name}({', '.join(shown)})"
+
+    def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:
+        kind = specs[0].kind
+        texts: list[str] = []
+        for index, key in enumerate(specs[0].children):
+            children = [s.children[key] for s in specs]
+            inner = element(node, index)
+            if isinstance(children[0], Array):
+                texts.append(self.array(children, inner).replace("nn.Parameter", "", 1).strip("()")
+                             if False else self.array(children, inner))
+            else:
+                texts.append(self.build(children, inner, f"{name}{index}"))
+        if specs[0].named:
+            pairs = ", ".join(f'"{k}": {t}' for k, t in zip(specs[0].children, texts, strict=True))
+            return f"nn.{kind}({{{pairs}}})"
+        if not texts:
+            return f"nn.{kind}()"
+        runs: list[list[Any]] = []
+        for text in texts:
+            if runs and runs[-1][0] == text:
+                runs[-1][1] += 1
+            else:
+                runs.append([text, 1])
+        if len(runs) == 1 and runs[0][1] > 1:
+            count = self.value([runs[0][1]] * len(specs), repetitions(node), "depth")
+            loop = f"{runs[0][0]} for _ in range({count})"
+            if kind in ("ModuleList", "ParameterList"):
+                return f"nn.{kind}({loop})"
+            return f"nn.{kind}(*({loop}))"
+        parts = []
+        for text, count in runs:
+            if count > 2:
+                parts.append(f"*({text} for _ in range({count}))")
+            else:
+                parts += [text] * count
+        if kind in ("ModuleList", "ParameterList"):
+            return f"nn.{kind}([{', '.join(parts)}])"
+        return f"nn.{kind}({', '.join(parts)})"
+
+    def array(self, specs: list[Array], node: ast.expr | None) -> str:
+        """A parameter or buffer with its first value."""
+        tensor = specs[0].tensor
+        shapes = [tuple(s.tensor.shape) for s in specs]
+        if len({len(s) for s in shapes}) > 1:
+            raise Unported(f"{specs[0].path} has different ranks in instances of one class")
+        proposals = shape_nodes(node, len(shapes[0]))
+        sizes = [
+            self.value([s[a] for s in shapes], proposals[a], f"size{a}")
+            for a in range(len(shapes[0]))
+        ]
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        dtype = "" if tensor.dtype == torch.float32 else DTYPES[tensor.dtype].replace("int64", "int32")
+        if specs[0].kind == "parameter":
+            text = self.first_value(tensor, shape, dtype, node)
+            frozen = "" if tensor.requires_grad else ", requires_grad=False"
+            return f"nn.Parameter({text}{frozen})"
+        persistent = "" if specs[0].persistent else ", persistent=False"
+        if not specs[0].persistent:
+            text = buffer_value(tensor, sizes)
+        else:
+            text = self.first_value(tensor, shape, dtype, None)
+        kept = ', torch_dtype="int64"' if tensor.dtype == torch.int64 else ""
+        return f"nn.Buffer({text}{persistent}{kept})"
+
+    def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
+        comma = f", {dtype}" if dtype else ""
+        shown = shape[1:-2] if shape.endswith(",)") else shape
+        if tensor.device.type == "meta" or not tensor.numel():
+            return f"jnp.zeros({shown}{comma})"
+        first = tensor.detach().reshape(-1)[0]
+        if bool((tensor.detach() == first).all()):
+            value = first.item()
+            if value == 0:
+                return f"jnp.zeros({shown}{comma})"
+            if value == 1:
+                return f"jnp.ones({shown}{comma})"
+            if tensor.dim():
+                return f"jnp.full({shown}, {literal(value)}{comma})"
+            return f"jnp.array({literal(value)}{comma})"
+        if tensor.dtype.is_floating_point and node is not None:
+            scale = next((ast.unparse(n.left) for n in ast.walk(node) if isinstance(n, ast.BinOp)
+                          and isinstance(n.op, ast.Mult) and isinstance(n.left, ast.Constant)), "")
+            if "randn" in ast.unparse(node):
+                self.group.needs_rngs = True
+                factor = f"{scale} * " if scale else ""
+                return f"{factor}jax.random.normal(rngs.params(), {shape}{comma})"
+        return f"jnp.zeros({shown}{comma})"
+
+    # --- values
+
+    def value(self, values: list[Any], node: ast.expr | None, name: str) -> str:
+        """An argument: the source's expression, a literal, or a constructor argument."""
+        if any(is_spec(v) for v in values):
+            if any(v is None for v in values):
+                return self.column(name, values)
+            return self.build(values, node, name)
+        if self.collecting and node is not None:
+            self.collect(node, values)
+        if node is not None and not isinstance(node, ast.Constant):
+            text = self.proposal(node, values)
+            if text is not None:
+                return text
+        if all(same(v, values[0]) for v in values):
+            return literal(values[0])
+        return self.column(name, values)
+
+    def collect(self, node: ast.expr, values: list[Any]) -> None:
+        """A bare name or ``config.name`` tells that argument's value."""
+        key = None
+        if isinstance(node, ast.Name) and node.id in self.init.parameters:
+            key = node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in self.init.parameters:
+                key = ast.unparse(node)
+        if key is not None:
+            for env, value in zip(self.env, values, strict=True):
+                env.setdefault(key, value)
+
+    def proposal(self, node: ast.expr, values: list[Any]) -> str | None:
+        try:
+            found = [evaluate(node, env, self.init) for env in self.env]
+        except Unknown:
+            return None
+        if not all(equal(a, b) for a, b in zip(found, values, strict=True)):
+            return None
+        try:
+            rendered = self.render(node)
+        except Unknown:
+            return None
+        return ast.unparse(rendered)
+
+    def render(self, node: ast.expr) -> ast.expr:
+        """The expression with this class's own names."""
+        code = self
+
+        class Rename(ast.NodeTransformer):
+            def visit_Name(self, n: ast.Name) -> Any:
+                if n.id in code.init.parameters:
+                    code.used[n.id] = None
+                elif n.id in code.init.locals:
+                    return code.render(code.init.locals[n.id])
+                return n
+
+            def visit_Attribute(self, n: ast.Attribute) -> Any:
+                if isinstance(n.value, ast.Name) and n.value.id == "self":
+                    if n.attr in code.init.attributes and n.attr not in vars(code.group.cls):
+                        return code.render(code.init.attributes[n.attr])
+                    code.constants[n.attr] = getattr(code.group.cls, n.attr)
+                    return n
+                if isinstance(n.value, ast.Name) and n.value.id in code.init.parameters:
+                    values = [env.get(ast.unparse(n)) for env in code.env]
+                    if any(v is None for v in values):
+                        raise Unknown
+                    code.used[n.attr] = None
+                    code.columns[n.attr] = values
+                    return ast.Name(n.attr)
+                raise Unknown
+
+            def visit_Call(self, n: ast.Call) -> Any:
+                if isinstance(n.func, ast.Attribute):
+                    raise Unknown
+                n.args = [self.visit(a) for a in n.args]
+                return n
+
+        return Rename().visit(ast.parse(ast.unparse(node), mode="eval").body)
+
+    def column(self, name: str, values: list[Any]) -> str:
+        """A constructor argument of our own; equal columns of one name share it."""
+        base, number = name, 2
+        while name in self.used and not (
+            name in self.columns
+            and all(a is b or same(a, b) for a, b in zip(self.columns[name], values, strict=True))
+        ):
+            name = f"{base}{number}"
+            number += 1
+        self.used[name] = None
+        self.columns[name] = values
+        return name
+
+
+def is_spec(value: Any) -> bool:
+    """Whether a value is a module to build."""
+    return isinstance(value, (Leaf, Instance, Listing))
+
+
+def kind_of(spec: Any) -> Any:
+    """What decides whether two specs can share one line of code."""
+    if isinstance(spec, Leaf):
+        return ("layer", spec.name)
+    if isinstance(spec, Instance):
+        return ("class", id(spec.group))
+    if isinstance(spec, Listing):
+        return ("list", spec.kind)
+    return (type(spec).__name__,)
+
+
+def attribute_of(module: Any, dotted: str) -> Any:
+    """A dotted attribute."""
+    for name in dotted.split("."):
+        module = getattr(module, name)
+    return tuple(module) if isinstance(module, list) else module
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, and of one kind: 1 is not True and not 1.0."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and a == b
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equal as an argument: (3, 3) is 3."""
+    if isinstance(a, (tuple, list)) and isinstance(b, int) and not isinstance(b, bool):
+        return bool(a) and all(x == b for x in a)
+    if isinstance(a, bool) != isinstance(b, bool):
+        return False
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return a == b
+    return same(a, b)
+
+
+def literal(value: Any) -> str:
+    """A constant as source."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "jnp.inf" if value > 0 else "-jnp.inf" if value < 0 else "jnp.nan"
+    if isinstance(value, tuple):
+        inner = ", ".join(literal(v) for v in value)
+        return f"({inner}{',' if len(value) == 1 else ''})"
+    return plain(value)
+
+
+def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
+    """The expressions of a shape in ``nn.Parameter(torch.zeros(1, n, dim))``."""
+    for call in ast.walk(node) if node is not None else ():
+        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("torch."):
+            sizes: list[ast.expr] = list(call.args)
+            if len(sizes) == 1 and isinstance(sizes[0], (ast.Tuple, ast.List)):
+                sizes = list(sizes[0].elts)
+            if len(sizes) == rank and not any(isinstance(s, ast.Starred) for s in sizes):
+                return list(sizes)
+    return [None] * rank
+
+
+def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
+    """A constant array as code: a range, a mask, frequencies; small ones as they are.
+
+    Raises:
+        Unported: the array is neither; a wall of numbers is no source.
+    """
+    array = tensor.detach().cpu().numpy()
+    dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
+    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+    if array.size and (array == array.reshape(-1)[0]).all():
+        value = array.reshape(-1)[0].item()
+        kind = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}".replace("jnp.int64", "int")
+        if not array.ndim:
+            return f"jnp.array({literal(value)}{kind})"
+        return f"jnp.full({shape}, {literal(value)}{kind})"
+    flat = array.reshape(-1)
+    if flat.size == max(array.shape) and flat.size > 1 and array.dtype.kind in "iu":
+        if (flat == np.arange(flat.size)).all():
+            text = f"jnp.arange({flat.size})"
+            return text if array.ndim == 1 else f"{text}.reshape{shape}"
+    if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
+        n = array.shape[-1]
+        for name in ("tril", "triu"):
+            for offset in (0, 1):
+                want = getattr(np, name)(np.ones((n, n)), offset)
+                if (array.reshape(-1, n, n) == want).all():
+                    ones = f"jnp.ones(({n}, {n}){dtype})"
+                    text = f"jnp.{name}({ones}{f', {offset}' if offset else ''})"
+                    return text if array.ndim == 2 else f"{text}.reshape{shape}"
+    if array.ndim == 1 and array.dtype.kind == "f" and array.size > 1 and array[0] == 1.0:
+        n = array.size
+        base = float(array[1]) ** -n if array[1] > 0 else 0
+        for rounded in (round(base, -1), round(base)):
+            want = 1.0 / (np.float32(rounded) ** (np.arange(0, 2 * n, 2, dtype=np.float32) / np.float32(2 * n)))
+            if rounded > 1 and np.allclose(want, array, rtol=1e-6, atol=0):
+                return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
+    if array.size <= 16:
+        return f"jnp.array({array.tolist()!r}{dtype})"
+    raise Unported("a buffer that is not saved and cannot be written as code")

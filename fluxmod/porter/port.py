@@ -1,0 +1,380 @@
+"""``port``: a torch module in, a Flax NNX module out, with the source that it runs."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from flax import nnx
+
+from fluxmod import convert, nn
+from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
+
+from . import layout, lower, paths
+from .capture import capture
+from .classes import ClassCode, group_instances
+from .emit import module_text
+from .ir import Call, Param, Value
+from .leaves import Leaf
+from .normalise import normalise
+from .partition import attach_sizes, fuse_subscripts, mark_chains, pair_modes, prune
+from .specs import Instance, Specs
+from .write import Body, Obstacle, Unported, write
+
+__all__ = ["Options", "Port", "port", "source", "translate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of ``port``.
+
+    Args:
+        layout: "flax" takes feature maps channels-last; "torch" keeps torch's order at the model's
+            boundary.
+        kwargs: forward arguments that are called ``options`` in the model's own signature.
+    """
+
+    layout: str = "flax"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("flax", "torch"):
+            raise ValueError(f"porter.Options: layout is 'flax' or 'torch', got {self.layout!r}.")
+
+
+@dataclass(frozen=True)
+class Port:
+    """What is known about a ported model beside its weights."""
+
+    text: str
+    name: str
+    args: dict[str, Any]
+    axes: nn.Axes
+    seconds: dict[str, float]
+    classes: int
+    torch_classes: int
+    notes: tuple[str, ...] = ()
+
+
+_PORTS: dict[int, Port] = {}
+
+
+class _Program:
+    """The bodies written so far; what a writer may ask about the rest of the model."""
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self.root = root
+        self.bodies: dict[int, Body] = {}
+
+    def signature(self, call: Call) -> list[tuple[str, str | None, str]]:
+        return self.bodies[call.index].signature
+
+    def __call__(self, writer: Any, value: Value) -> str:
+        """Text of a constant that no module holds."""
+        param: Param = value.producer
+        if param.kind != "constant":
+            raise Unported(f"uses {param.paths[0]}, which belongs to another module")
+        tensor = param.tensor
+        if tensor.numel() > 16:
+            raise Unported(f"a constant of {tensor.numel()} numbers; register it as a buffer")
+        if not tensor.dim():
+            return str(writer.literal(tensor.item()))
+        dtype = "" if tensor.dtype == torch.float32 else f", {lower.DTYPES[tensor.dtype]}"
+        return f"jnp.array({tensor.tolist()!r}{dtype.replace('jnp.int64', 'int')})"
+
+    def write(self, call: Call) -> None:
+        for item in call.items:
+            if isinstance(item, Call) and item.leaf is None:
+                self.write(item)
+        if not call.chain:
+            self.bodies[call.index] = write(call, self.root, self)
+
+
+def port(
+    torch_module: torch.nn.Module, *args: Any, options: Options | None = None, **kwargs: Any
+) -> nnx.Module:
+    """Turn a torch module into a Flax NNX module that runs readable source and holds its weights.
+
+    Args:
+        torch_module: any module whose forward ``torch.export`` can trace.
+        *args, **kwargs: example inputs in torch's layout, with a batch of two or more.
+        options: layout and more.
+
+    Returns:
+        An ``nnx.Module``; ``porter.source(model)`` is the text it runs. Maps are channels-last, as
+        ``porter.inputs(model)`` says.
+
+    Raises:
+        CaptureError: torch cannot trace the module.
+        UnsupportedOpError: some of it has no counterpart; all obstacles are listed.
+        PortError: the source could not be built.
+
+    >>> import jax.numpy as jnp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+    >>> ported = port(net, torch.randn(2, 4))
+    >>> ported(jnp.ones((5, 4))).shape
+    (5, 3)
+    """
+    result = translate(torch_module, *args, options=options, **kwargs)
+    start = time.perf_counter()
+    model = _build(result)
+    convert.to_flax(torch_module, model)
+    model.train() if torch_module.training else model.eval()
+    result.seconds["build"] = time.perf_counter() - start
+    type(model)._fluxmod_port = result  # type: ignore[attr-defined]
+    return model
+
+
+def translate(
+    torch_module: torch.nn.Module, *args: Any, options: Options | None = None, **kwargs: Any
+) -> Port:
+    """Write the source alone; nothing is built and no weight is read."""
+    options = options or Options()
+    kwargs = {**kwargs, **options.kwargs}
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    evaluation = capture(torch_module, args, kwargs, training=False)
+    notes: list[str] = []
+    try:
+        training = capture(torch_module, args, kwargs, training=True)
+    except CaptureError as error:
+        training = None
+        notes.append(f"training mode could not be traced: {error}")
+    seconds["capture"] = time.perf_counter() - start
+    start = time.perf_counter()
+    graph = normalise(evaluation, torch_module)
+    other = normalise(training, torch_module) if training is not None else None
+    _missing(graph.root, torch_module)
+    if other is not None:
+        _missing(other.root, torch_module)
+        pair_modes(graph.root, other.root)
+    programs = []
+    for each in (graph, other):
+        if each is None:
+            continue
+        fuse_subscripts(each.root)
+        attach_sizes(each.root)
+        prune(each.root)
+        elementwise = frozenset(lower.ELEMENTWISE)
+        layout.assign(each.root, each.inputs, elementwise, torch=options.layout == "torch")
+        mark_chains(each.root)
+        program = _Program(torch_module)
+        program.write(each.root)
+        programs.append((each, program))
+    result = _assemble(torch_module, programs, notes)
+    seconds["write"] = time.perf_counter() - start
+    result.seconds.update(seconds)
+    return result
+
+
+def _assemble(
+    root: torch.nn.Module, programs: list[tuple[Any, _Program]], notes: list[str]
+) -> Port:
+    graph, program = programs[0]
+    calls = list(_calls(graph.root))
+    layers = {c.path: c.leaf for c in calls if c.leaf is not None and isinstance(c.leaf, Leaf)}
+    if len(programs) > 1:
+        for call in _calls(programs[1][0].root):
+            if call.leaf is not None:
+                layers.setdefault(call.path, call.leaf)
+    code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
+    called = {id(c.module) for c in calls}
+    specs = Specs(root, layers, code, called)
+    main = specs.of(root, "")
+    by_module: dict[int, Instance] = {id(i.module): i for i in specs.instances}
+    obstacles: list[Obstacle] = []
+    others = _bodies_by_module(programs[1]) if len(programs) > 1 else {}
+    for call in calls:
+        if call.leaf is None and not call.chain:
+            body = program.bodies[call.index]
+            instance = by_module[id(call.module)]
+            twin = others.get(id(call.module))
+            if twin:
+                _join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
+            instance.bodies.append(body)
+            obstacles += body.obstacles
+    for instance in specs.instances:
+        first = instance.bodies[:1]
+        for other in instance.bodies[1:]:
+            if other.lines != first[0].lines or other.signature != first[0].signature:
+                obstacles.append(
+                    Obstacle(instance.path, "two calls of this module do different things",
+                             other.call.where)
+                )
+    _raise(obstacles, root)
+    groups = group_instances(specs.instances)
+    codes: list[ClassCode] = []
+    for group in _bottom_up(groups, main):
+        codes.append(made := ClassCode(group, is_root=main in group.instances))
+        try:
+            made.run()
+        except Unported as error:
+            obstacles.append(Obstacle(group.instances[0].path, str(error), group.cls.__qualname__))
+    _raise(obstacles, root)
+    if specs.aliases:
+        _tie(codes[-1], specs, root)
+    origin = f"{type(root).__name__}, ported from torch by fluxmod."
+    text = module_text(codes, origin)
+    from .emit import axes_of
+
+    used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
+    return Port(
+        text,
+        main.group.name,
+        {},
+        axes_of(main.bodies[0]) or nn.SAME,
+        {},
+        len(codes),
+        len(used),
+        tuple(notes),
+    )
+
+
+def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module) -> None:
+    """What is held twice is set once and shared, at the end of the root's constructor."""
+    for path, source in specs.aliases:
+        target = paths.expression(root, path)
+        code.lines.append(f"{target} = {paths.expression(root, source)}")
+
+
+def _bodies_by_module(program: tuple[Any, _Program]) -> dict[int, list[Body]]:
+    found: dict[int, list[Body]] = {}
+    for call in _calls(program[0].root):
+        if call.leaf is None and not call.chain:
+            found.setdefault(id(call.module), []).append(program[1].bodies[call.index])
+    return found
+
+
+def _join_modes(body: Body, train: Body) -> None:
+    """One body for both modes; where they differ, the mode decides."""
+    body.rngs = body.rngs or train.rngs
+    if body.lines == train.lines:
+        return
+    offset = len(body.literals)
+    lines = list(train.lines)
+    for index in reversed(range(len(train.literals))):
+        lines = [x.replace(f"_number_{index}_", f"_number_t{index}_") for x in lines]
+    numbers = {f"_number_t{i}_": n for i, (_, n) in enumerate(train.literals)}
+    own = dict(body.literals)
+    common = 0
+    for a, b in zip(body.lines, lines, strict=False):
+        if _spelled(a, own) != _spelled(b, numbers):
+            break
+        common += 1
+    if common == len(body.lines) == len(lines):
+        return
+    for index in range(len(train.literals)):
+        lines = [x.replace(f"_number_t{index}_", f"_number_{offset + index}_") for x in lines]
+    body.literals += [(f"_number_{offset + i}_", n) for i, (_, n) in enumerate(train.literals)]
+    body.attrs.update(train.attrs)
+    body.obstacles += train.obstacles
+    head, rest = body.lines[:common], body.lines[common:]
+    other = lines[common:]
+    if len(rest) <= len(other):
+        body.lines = [*head, "if not self.training:", *(f"    {x}" for x in rest), *other]
+    else:
+        body.lines = [*head, "if self.training:", *(f"    {x}" for x in other), *rest]
+
+
+def _spelled(line: str, numbers: dict[str, Any]) -> str:
+    for mark, number in numbers.items():
+        line = line.replace(mark, repr(number))
+    return line
+
+
+def _bottom_up(groups: list[Any], main: Instance) -> list[Any]:
+    """Classes in the order in which they can be defined: children first."""
+    done: list[Any] = []
+
+    def visit(spec: Any) -> None:
+        if isinstance(spec, Instance):
+            for other in [spec, *spec.group.instances]:
+                for child in other.attributes.values():
+                    visit(child)
+            if spec.group not in done:
+                done.append(spec.group)
+        elif hasattr(spec, "children") and isinstance(spec.children, dict):
+            for child in spec.children.values():
+                visit(child)
+
+    visit(main)
+    done += [g for g in groups if g not in done]
+    return done
+
+
+def _calls(call: Call) -> Iterator[Call]:
+    yield call
+    for item in call.items:
+        if isinstance(item, Call):
+            yield from _calls(item)
+
+
+def _missing(root: Call, module: torch.nn.Module) -> None:
+    """Report every operator without a rule at once."""
+    found: list[Obstacle] = []
+    for call in _calls(root):
+        for item in call.items:
+            if isinstance(item, Call):
+                continue
+            if lower.rule_of(item.target) is None:
+                found.append(Obstacle(call.path, f"no lowering for {item.target}", item.where))
+    _raise(found, module)
+
+
+def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
+    if not obstacles:
+        return
+    seen: dict[tuple[str, str], list[str]] = {}
+    for o in obstacles:
+        seen.setdefault((o.what, o.where), []).append(o.path or "the model itself")
+    lines = [
+        f"  {what}\n    in {', '.join(dict.fromkeys(where_in))[:200]}\n    at {where}"
+        for (what, where), where_in in seen.items()
+    ]
+    raise UnsupportedOpError(
+        f"port: {type(module).__name__} has {len(seen)} obstacle(s):\n" + "\n".join(lines)
+    )
+
+
+def _build(result: Port) -> nnx.Module:
+    """Run the text and construct the model; tracebacks show the text."""
+    filename = f"<fluxmod.port {result.name}>"
+    module = types.ModuleType(f"fluxmod_port_{result.name}")
+    lines = result.text.splitlines(keepends=True)
+    linecache.cache[filename] = (len(result.text), None, lines, filename)
+    try:
+        exec(compile(result.text, filename, "exec"), module.__dict__)  # noqa: S102 - our own text
+        sys.modules[module.__name__] = module
+        cls = getattr(module, result.name)
+        import inspect
+
+        takes = "rngs" in inspect.signature(cls.__init__).parameters
+        return cls(rngs=nnx.Rngs(0)) if takes else cls()
+    except Exception as error:
+        raise PortError(
+            f"port: the source of {result.name} cannot be built: {type(error).__name__}: {error}. "
+            "This is a fault of the porter; please report it with the model.\n" + result.text
+        ) from error
+
+
+def source(model: nnx.Module) -> str:
+    """The text that a ported model runs.
+
+    Raises:
+        PortError: the model was not made by ``port``.
+    """
+    return of(model).text
+
+
+def of(model: nnx.Module) -> Port:
+    """What ``port`` knows about a model."""
+    found = getattr(type(model), "_fluxmod_port", None)
+    if found is None:
+        raise PortError(f"porter: {type(model).__name__} was not made by fluxmod.port.")
+    return found  # type: ignore[no-any-return]

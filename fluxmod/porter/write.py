@@ -1,0 +1,719 @@
+"""The statements of one module call, as a person would write them.
+
+Values that torch's source names become assignments under that name; what it nests stays nested.
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import paths
+from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
+from .lower import DTYPES, rule_of
+from .partition import direct_values, effects, outer_inputs, same_number
+
+__all__ = ["Body", "Obstacle", "Unported", "write"]
+
+_RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", *keyword.kwlist}
+_TWICE = {"max", "min", "sort", "view_as_complex", "view_as_real", "scatter_add", "scatter",
+          "scatter_reduce", "copy", "lerp"}  # fmt: skip
+_NAMES = {"cat": "x", "add": "x", "mul": "x", "matmul": "scores", "mean": "mean", "softmax": "weights",
+          "flatten": "x", "reshape": "x", "view": "x", "permute": "x", "getitem": "part",
+          "arange": "positions", "triu": "mask", "tril": "mask"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One thing that cannot be ported: where it is and what to do."""
+
+    path: str
+    what: str
+    where: str
+    hint: str = ""
+
+
+class Unported(Exception):
+    """Raised inside the porter; carries obstacles until all have been found."""
+
+
+@dataclass
+class Body:
+    """The text of ``__call__`` of one module call, and what it needs from ``__init__``."""
+
+    call: Call
+    signature: list[tuple[str, str | None, str]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    attrs: dict[str, Any] = field(default_factory=dict)  # plain numbers read from self
+    literals: list[tuple[str, Any]] = field(default_factory=list)
+    rngs: bool = False
+    children: dict[str, Call] = field(default_factory=dict)
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+
+class _NeedsName(Exception):
+    pass
+
+
+def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
+    """Write the body of one call."""
+    named: set[int] = set()
+    while True:
+        try:
+            return _Writer(call, root, named, consts).run()
+        except _NeedsName:
+            continue
+
+
+class _Writer:
+    def __init__(self, call: Call, root: torch.nn.Module, named: set[int], consts: Any) -> None:
+        self.call = call
+        self.root = root
+        self.named = named
+        self.consts = consts
+        self.body = Body(call)
+        self.text: dict[int, str] = {}
+        self.inline: dict[int, str] = {}
+        self.spent: set[int] = set()
+        self.bound: dict[str, Value] = {}
+        self.unpacked: dict[tuple[int, int], str] = {}
+        self.values: list[Value] = []
+
+    def run(self) -> Body:
+        self.arguments()
+        self.plan()
+        for index, item in enumerate(self.call.items):
+            self.now = self.position[index]
+            self.item(index, item)
+        self.now = len(self.call.items)
+        self.spent.clear()
+        self.returned()
+        return self.body
+
+    # --- what is known before the first line
+
+    def arguments(self) -> None:
+        """Bind forward's arguments; the call's own names for them are torch's."""
+        signature = inspect.signature(type(self.call.module).forward)
+        parameters = list(signature.parameters.values())[1:]
+        bound = signature.bind(self.call.module, *self.call.args, **self.call.kwargs).arguments
+        needed = {id(v) for v in outer_inputs(self.call)}
+        shown: list[tuple[str, str | None, str]] = []
+        last_used = -1
+        for place, parameter in enumerate(parameters):
+            tree = bound.get(parameter.name)
+            if any(True for _ in tree_values(tree)):
+                last_used = place
+        for place, parameter in enumerate(parameters):
+            tree = bound.get(parameter.name)
+            name = safe(parameter.name)
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                for key, branch in (tree or {}).items():
+                    if any(True for _ in tree_values(branch)):
+                        shown.append((key, None, "keyword"))
+                        self.bind_tree(key, branch)
+                continue
+            if place > last_used:
+                continue
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                for i, branch in enumerate(tree or ()):
+                    shown.append((f"{name}{i}", None, "positional"))
+                    self.bind_tree(f"{name}{i}", branch)
+                continue
+            default = None
+            if parameter.default is not inspect.Parameter.empty:
+                default = plain(parameter.default)
+            kind = "keyword" if parameter.kind is inspect.Parameter.KEYWORD_ONLY else "positional"
+            shown.append((name, default, kind))
+            self.bind_tree(name, tree)
+        for value in outer_inputs(self.call):
+            if id(value) in needed and id(value) not in self.text:
+                name = self.fresh(self.names_of(value, all_calls=True)[:1] or ["extra"])
+                shown.append((name, None, "keyword"))
+                self.bind(value, name)
+                self.call.names[name] = value
+        self.body.signature = shown
+
+    def bind_tree(self, text: str, tree: Any) -> None:
+        if isinstance(tree, Value):
+            if not isinstance(tree.producer, Param) or self.reach(tree) is None:
+                self.bind(tree, text)
+        elif isinstance(tree, dict):
+            for key, branch in tree.items():
+                self.bind_tree(f"{text}[{key!r}]".replace("'", '"'), branch)
+        elif isinstance(tree, (tuple, list)):
+            for index, branch in enumerate(tree):
+                self.bind_tree(f"{text}[{index}]", branch)
+
+    def bind(self, value: Value, text: str) -> None:
+        if id(value) in self.text:
+            return
+        self.text[id(value)] = text
+        self.values.append(value)
+        if text.isidentifier():
+            self.bound[text] = value
+
+    def plan(self) -> None:
+        """Decide what is nested where, and until when each value is needed."""
+        items = self.call.items
+        uses: dict[int, list[int]] = {}
+        sizes: dict[int, list[int]] = {}
+        for index, item in enumerate(items):
+            for value in self.used(item):
+                uses.setdefault(id(value), []).append(index)
+            for value in size_values(item):
+                sizes.setdefault(id(value), []).append(index)
+        for value in tree_values(self.call.out):
+            uses.setdefault(id(value), []).append(len(items))
+        self.uses = uses
+        self.position = list(range(len(items)))
+        for index in reversed(range(len(items))):
+            consumer = self.consumer(index, uses, sizes)
+            if consumer is not None:
+                self.position[index] = (
+                    len(items) if consumer == len(items) else self.position[consumer]
+                )
+        self.last: dict[int, int] = {}
+        for table in (uses, sizes):
+            for key, places in table.items():
+                reached = max(len(items) if p == len(items) else self.position[p] for p in places)
+                self.last[key] = max(self.last.get(key, 0), reached)
+
+    def used(self, item: Any) -> list[Value]:
+        if isinstance(item, Call):
+            extra = [] if item.leaf is not None or item.chain else outer_inputs(item)
+            direct = list(direct_values((item.args, item.kwargs)))
+            known = {id(v) for v in tree_values((item.args, item.kwargs))}
+            return direct + [v for v in extra if id(v) not in known]
+        return list(direct_values((item.args, item.kwargs)))
+
+    def consumer(
+        self, index: int, uses: dict[int, list[int]], sizes: dict[int, list[int]]
+    ) -> int | None:
+        """The item that an item's value is written inside of, None if it gets a name."""
+        item = self.call.items[index]
+        outs = list(tree_values(item.out))
+        if isinstance(item, Op) and item.target == "fluxmod.same":
+            return None
+        if len(outs) != 1 and not self.picks_one(outs, uses):
+            return None
+        value = next((v for v in outs if id(v) in uses), outs[0]) if outs else None
+        if value is None or id(value) in self.named or id(value) in sizes:
+            return None
+        places = uses.get(id(value), [])
+        if len(places) != 1:
+            return None
+        place = places[0]
+        end = len(self.call.items)
+        if place < end and isinstance(self.call.items[place], Op):
+            if self.call.items[place].name in _TWICE:
+                return None
+        if self.names_of(value) and place != end:
+            return None
+        if place == end and self.names_of(value) and not isinstance(self.call.out, Value):
+            return None
+        target = end if place == end else self.position[place]
+        if effects(item):
+            for other in range(index + 1, min(target, end)):
+                if effects(self.call.items[other]) and self.position[other] != target:
+                    return None
+        return place
+
+    def picks_one(self, outs: list[Value], uses: dict[int, list[int]]) -> bool:
+        return sum(id(v) in uses for v in outs) == 1
+
+    def names_of(self, value: Value, *, all_calls: bool = False) -> list[str]:
+        names = value.names.get(self.call.index, [])
+        if all_calls and not names:
+            names = [n for each in value.names.values() for n in each]
+        return [safe(n) for n in names if n not in _RESERVED]
+
+    # --- text of arguments (what the lowering rules ask for)
+
+    def __call__(self, argument: Any) -> str:
+        if isinstance(argument, Value):
+            return self.use(argument)
+        if isinstance(argument, Size):
+            return self.size(argument)
+        if isinstance(argument, torch.dtype):
+            return DTYPES[argument]
+        if isinstance(argument, (list, tuple)):
+            inner = ", ".join(self(a) for a in argument)
+            if isinstance(argument, list):
+                return f"[{inner}]"
+            return f"({inner}{',' if len(argument) == 1 else ''})"
+        if isinstance(argument, dict):
+            return "{" + ", ".join(f'"{k}": {self(v)}' for k, v in argument.items()) + "}"
+        if isinstance(argument, (int, float)) and not isinstance(argument, bool):
+            return self.literal(argument)
+        return plain(argument)
+
+    def use(self, value: Value) -> str:
+        key = id(value)
+        if key in self.inline:
+            if key in self.spent:
+                self.named.add(key)
+                raise _NeedsName
+            self.spent.add(key)
+            return f"({self.inline[key]})"
+        if key in self.text:
+            return self.text[key]
+        if isinstance(value.producer, Param):
+            return self.state(value)
+        raise Unported(f"a value is not reachable in {self.call.path or 'the model'}")
+
+    def reach(self, value: Value) -> str | None:
+        return paths.accessible(value.producer, self.call.path)
+
+    def state(self, value: Value) -> str:
+        """A parameter or buffer, in torch's order of axes."""
+        text, perm = self.stored(value)
+        if perm is None:
+            return text
+        back = [perm.index(i) for i in range(len(perm))]
+        return f"{text}.T" if back == [1, 0] else f"{text}.transpose({', '.join(map(str, back))})"
+
+    def stored(self, value: Value) -> tuple[str, tuple[int, ...] | None]:
+        param: Param = value.producer
+        path = self.reach(value)
+        if path is None:
+            return self.consts(self, value), None
+        flax, perm = paths.stored_as(self.root, path)
+        rest = paths.relative(flax, self.call.path)
+        assert rest is not None  # noqa: S101 - reach() has checked it
+        del param
+        return paths.expression(self.call.module, rest) + "[...]", perm
+
+    def permuted(self, value: Any, perm: tuple[int, ...]) -> str:
+        """A weight with its axes permuted, as Flax stores it where it does."""
+        if isinstance(value.producer, Param) and id(value) not in self.text:
+            text, stored = self.stored(value)
+            if stored == perm:
+                return text
+        text = self(value)
+        return f"{text}.T" if perm == (1, 0) else f"{text}.transpose({', '.join(map(str, perm))})"
+
+    def transposed(self, value: Any) -> str:
+        return self.permuted(value, (1, 0))
+
+    def literal(self, number: Any) -> str:
+        """A number; it may turn out to differ between calls of one class."""
+        if isinstance(number, float) and not math.isfinite(number):
+            if math.isnan(number):
+                return "jnp.nan"
+            return "jnp.inf" if number > 0 else "-jnp.inf"
+        mark = f"_number_{len(self.body.literals)}_"
+        self.body.literals.append((mark, number))
+        return mark
+
+    def number(self, op: Op, index: int, name: str = "") -> str:
+        """A number among an operator's arguments, as the source writes it if that is true."""
+        actual = op.kwargs.get(name) if name else (op.args[index] if index < len(op.args) else None)
+        if isinstance(actual, Value):
+            return self(actual)
+        value = actual.value if isinstance(actual, Size) else actual
+        hints = op.hints or {}
+        positional = hints.get("args") or []
+        proposals = positional[index : index + 1] + list((hints.get("kwargs") or {}).values())
+        for hint in proposals:
+            if isinstance(hint, Size) and hint.form != ("lit",) and same_number(hint.value, value):
+                if (text := self.try_size(hint)) is not None:
+                    return text
+        return self(actual)
+
+    def sizes(self, op: Op, index: int = 1) -> list[str]:
+        """The sizes that an operator was given, as the source writes them where that is true."""
+        actual = list(op.args[index])
+        hints = (op.hints or {}).get("sizes") or [None] * len(actual)
+        texts = []
+        for size, hint in zip(actual, hints, strict=True):
+            value = size.value if isinstance(size, Size) else size
+            text = None
+            if isinstance(hint, Size) and same_number(hint.value, value):
+                text = self.try_size(hint)
+            texts.append(text or (str(size) if size == -1 else self.size(size)))
+        return texts
+
+    def try_size(self, size: Size) -> str | None:
+        try:
+            return self.size(size, strict=True)
+        except Unported:
+            return None
+
+    def size(self, size: Any, *, strict: bool = False) -> str:
+        """A size as an expression of things that are in scope here."""
+        if not isinstance(size, Size):
+            return self.literal(size) if type(size) in (int, float) else plain(size)
+        kind = size.form[0]
+        if kind == "dim":
+            _, value, axis, *name = size.form
+            if (id(value), axis) in self.unpacked:
+                return self.unpacked[id(value), axis]
+            if id(value) in self.text:
+                return self.dimension(value, axis, name)
+            if value.symbols[axis]:
+                return self.symbol(value.symbols[axis], value)
+            if strict:
+                raise Unported("size")
+            return self.literal(int(size.value))
+        if kind == "attr":
+            path = size.form[1]
+            self.body.attrs[path] = size.value
+            return f"self.{path}"
+        if kind == "op":
+            _, symbol, left, right = size.form
+            sides = [self.size(side, strict=strict) for side in (left, right)]
+            return f"({sides[0]} {symbol} {sides[1]})"
+        if kind == "neg":
+            return f"-{self.size(size.form[1], strict=strict)}"
+        if kind == "call":
+            _, function, *operands = size.form
+            if function.startswith("math."):
+                self.body.attrs["math"] = None
+            return f"{function}({', '.join(self.size(o, strict=strict) for o in operands)})"
+        if isinstance(size.value, torch.SymInt):
+            return self.symbol(str(size.value), None)
+        return self.literal(size.value)
+
+    def dimension(self, value: Value, axis: int, name: list[str]) -> str:
+        """One axis of an array in scope; sizes that the source unpacks are unpacked at the top."""
+        place = value.layout.index(axis)
+        named = self.dims.get(id(value), {})
+        if len(named) > 1 or (name and self.counts.get((id(value), axis), 0) > 1):
+            self.unpack(value, named)
+            if (id(value), axis) in self.unpacked:
+                return self.unpacked[id(value), axis]
+        return f"{self.text[id(value)]}.shape[{place if place < value.rank - 1 or place < 2 else -1}]"
+
+    def unpack(self, value: Value, named: dict[int, str]) -> None:
+        names = {axis: safe(n) for axis, n in named.items()}
+        taken = [n for n in names.values() if n in self.bound and self.live(self.bound[n])]
+        if taken or len(set(names.values())) != len(names):
+            return
+        text = self.text[id(value)]
+        if len(names) == 1:
+            axis, name = next(iter(names.items()))
+            self.body.lines.append(f"{name} = {text}.shape[{value.layout.index(axis)}]")
+        else:
+            targets = ", ".join(names.get(axis, "_") for axis in value.layout)
+            self.body.lines.append(f"{targets} = {text}.shape")
+        for axis, name in names.items():
+            self.unpacked[id(value), axis] = name
+
+    def live(self, value: Value) -> bool:
+        return self.last.get(id(value), -1) >= self.now
+
+    def symbol(self, text: str, owner: Value | None) -> str:
+        """A symbolic size, found on an array in scope."""
+        for value in self.values:
+            if text in value.symbols and id(value) in self.text:
+                if self.bound.get(self.text[id(value)]) in (value, None):
+                    return self.dimension(value, value.symbols.index(text), [])
+        if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
+            self.named.add(id(owner))
+            raise _NeedsName
+        raise Unported(f"the size {text} is on no array in scope")
+
+    def rngs(self) -> str:
+        self.body.rngs = True
+        return "self.rngs"
+
+    def training(self, op: Op, index: int) -> str:
+        """A mode flag: ``self.training`` where it follows the mode."""
+        now = op.args[index]
+        if op.train is not None and op.train.args[index] != now:
+            return "self.training"
+        return "True" if now else "False"
+
+    def dropout_p(self, op: Op, p: float) -> str | None:
+        """A probability that is zero in one mode."""
+        then = p
+        if op.train is not None:
+            then = op.train.args[4] if len(op.train.args) > 4 else op.train.kwargs.get("dropout_p", 0.0)
+        if then == p:
+            return None if not p else self(p)
+        hints = (op.train.hints if op.train else {}) or {}
+        for hint in [*(hints.get("kwargs") or {}).values(), *(hints.get("args") or [])]:
+            if isinstance(hint, Size) and same_number(hint.value, then):
+                if (text := self.try_size(hint)) is not None:
+                    return f"{text} if self.training else 0.0"
+        return f"{self(then)} if self.training else 0.0"
+
+    def like(self, op: Op) -> str | None:
+        """The dtype of an array in scope that has the dtype that a cast asks for."""
+        value = op.args[0]
+        for other in self.values:
+            if other is not value and other.dtype == op.out.dtype and id(other) in self.text:
+                if self.bound.get(self.text[id(other)]) is other:
+                    return f"{self.text[id(other)]}.dtype"
+        return None
+
+    # --- statements
+
+    def item(self, index: int, item: Any) -> None:
+        here = self.position[index] == index
+        if here:
+            self.spent.clear()
+        if isinstance(item, Op) and item.target == "fluxmod.store":
+            path, _ = self.stored(item.args[0])
+            self.body.lines.append(f"{path} = {self(item.args[1])}")
+            return
+        if isinstance(item, Op) and item.target == "fluxmod.same":
+            source = item.args[0]
+            if id(source) in self.inline:
+                self.inline[id(item.out)] = self.inline[id(source)]
+            else:
+                self.text[id(item.out)] = self(source)
+                self.values.append(item.out)
+                self.extend(source, item.out)
+            return
+        text = self.expression(item)
+        if text is None:
+            return
+        outs = list(tree_values(item.out))
+        used = [v for v in outs if id(v) in self.uses]
+        if not used:
+            self.body.lines.append(text)
+            return
+        if not here:
+            self.inline[id(used[0])] = text if isinstance(item.out, Value) else pick(text, item.out, used[0])
+            return
+        if isinstance(item.out, Value):
+            name = self.name(item.out, item)
+            self.assign(name, text)
+            self.rebind(name, item.out)
+        else:
+            self.several(item, text, used)
+
+    def extend(self, source: Value, alias: Value) -> None:
+        """What keeps an alias alive keeps its source's name."""
+        self.last[id(source)] = max(self.last.get(id(source), 0), self.last.get(id(alias), 0))
+
+    def assign(self, target: str, text: str) -> None:
+        if target != text:
+            self.body.lines.append(f"{target} = {text}")
+
+    def rebind(self, name: str, value: Value) -> None:
+        self.bound[name] = value
+        self.text[id(value)] = name
+        self.values.append(value)
+
+    def several(self, item: Any, text: str, used: list[Value]) -> None:
+        """Results that come as a tuple, list or dict."""
+        flat = isinstance(item.out, (tuple, list)) and all(
+            not isinstance(part, (tuple, list, dict)) for part in item.out
+        )
+        if len(used) == 1:
+            name = self.name(used[0], item)
+            self.assign(name, pick(text, item.out, used[0]))
+            self.rebind(name, used[0])
+        elif flat:
+            names = []
+            for part in item.out:
+                ours = isinstance(part, Value) and id(part) in self.uses
+                names.append(self.name(part, item, avoid=names) if ours else "_")
+            self.assign(", ".join(names), text)
+            for name, part in zip(names, item.out, strict=True):
+                if name != "_":
+                    self.rebind(name, part)
+        else:
+            name = self.fresh(["outputs"])
+            self.assign(name, text)
+            for value in used:
+                self.text[id(value)] = pick(name, item.out, value)
+                self.values.append(value)
+
+    def name(self, value: Value, item: Any, avoid: Any = ()) -> str:
+        """The source's name for a value, made free if another value has it."""
+        candidates = [n for n in self.names_of(value) if n not in avoid]
+        for name in candidates:
+            if self.free(name):
+                return name
+        for name in candidates:
+            if self.move_away(name):
+                return name
+        base = suggestion(item)
+        return self.fresh([n for n in [*candidates, base] if n not in avoid] or [base], avoid)
+
+    def free(self, name: str) -> bool:
+        if name in self.unpacked.values():
+            return False
+        other = self.bound.get(name)
+        return other is None or self.last.get(id(other), -1) <= self.now
+
+    def move_away(self, name: str) -> bool:
+        """Give the value that has a name one of its other names."""
+        other = self.bound.get(name)
+        if other is None:
+            return False
+        for alias in self.names_of(other):
+            if alias != name and self.free(alias) and self.bound.get(alias) is None:
+                self.body.lines.append(f"{alias} = {name}")
+                self.text[id(other)] = alias
+                self.bound[alias] = other
+                del self.bound[name]
+                return True
+        return False
+
+    def fresh(self, bases: list[str], avoid: Any = ()) -> str:
+        for base in bases:
+            if base not in avoid and base not in self.bound and base not in self.unpacked.values():
+                return base
+        for base in bases:
+            if base not in avoid and self.free(base):
+                return base
+        number = 2
+        while f"{bases[0]}{number}" in self.bound or f"{bases[0]}{number}" in avoid:
+            number += 1
+        return f"{bases[0]}{number}"
+
+    def expression(self, item: Any) -> str | None:
+        try:
+            if isinstance(item, Call):
+                return self.call_text(item)
+            rule = rule_of(item.target)
+            if rule is None:
+                raise Unported(f"no lowering for {item.target}")
+            return rule(self, item)
+        except (Unported, NotImplementedError) as error:
+            what = str(error) or item.target
+            where = item.where
+            self.body.obstacles.append(Obstacle(self.call.path, what, where))
+            for value in tree_values(item.out):
+                self.text[id(value)] = "None"
+            return None
+
+    def call_text(self, item: Call) -> str:
+        """A call of a child: what torch passed, constants that the child has baked in left out."""
+        rest = paths.relative(item.path, self.call.path)
+        if rest is None:
+            rest = self.other_path(item)
+        target = paths.expression(self.call.module, rest)
+        if item.leaf is not None or item.chain:
+            shown = [self(a) for a in item.args]
+            shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
+            return f"{target}({', '.join(shown)})"
+        signature = inspect.signature(type(item.module).forward)
+        bound = signature.bind(item.module, *item.args, **item.kwargs).arguments
+        texts: list[str] = []
+        positional = list(item.args)
+        by_keyword = False
+        for name, default, kind in self.consts.signature(item):
+            if name in item.names:
+                texts.append(f"{name}={self(item.names[name])}")
+                continue
+            tree = bound.get(name, bound.get("kwargs", {}).get(name) if "kwargs" in bound else None)
+            shown = self(tree) if name in bound or tree is not None else default
+            if shown == default and default is not None:
+                by_keyword = True
+                continue
+            if kind == "keyword" or by_keyword or not positional:
+                texts.append(f"{name}={shown}")
+            else:
+                texts.append(str(shown))
+                positional.pop(0)
+        return f"{target}({', '.join(texts)})"
+
+    def other_path(self, item: Call) -> str:
+        for path, module in self.call.module.named_modules(remove_duplicate=False):
+            if module is item.module and path:
+                return path
+        raise Unported(f"calls {item.path}, which is not one of its submodules")
+
+    def returned(self) -> None:
+        out = self.call.out
+        text = self.tree_text(out)
+        self.body.lines.append(f"return {text}")
+
+    def tree_text(self, tree: Any) -> str:
+        if isinstance(tree, tuple) and len(tree) > 1:
+            return ", ".join(self(t) for t in tree)
+        return self(tree)
+
+    @property
+    def dims(self) -> dict[int, dict[int, str]]:
+        """The names that the source has for axes, per array."""
+        if not hasattr(self, "_dims"):
+            self._dims: dict[int, dict[int, str]] = {}
+            self.counts: dict[tuple[int, int], int] = {}
+            for item in self.call.items:
+                for form in size_forms(item):
+                    if form[0] == "dim":
+                        key = (id(form[1]), form[2])
+                        self.counts[key] = self.counts.get(key, 0) + 1
+                        if len(form) > 3:
+                            self._dims.setdefault(id(form[1]), {})[form[2]] = form[3]
+        return self._dims
+
+
+def plain(constant: Any) -> str:
+    """A Python constant as source; strings in double quotes."""
+    if isinstance(constant, str):
+        return '"' + constant.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(constant, torch.dtype):
+        return DTYPES[constant]
+    if isinstance(constant, (torch.device, torch.SymInt)):
+        return "None"
+    if isinstance(constant, (torch.Tensor, np.ndarray)):
+        raise Unported("a tensor that is neither parameter nor buffer")
+    return repr(constant)
+
+
+def safe(name: str) -> str:
+    """A name that shadows nothing the file uses."""
+    return f"{name}_" if name in _RESERVED else name
+
+
+def pick(text: str, tree: Any, value: Value) -> str:
+    """The text of one value inside a nested result."""
+    if tree is value:
+        return text
+    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, branch in branches:
+        if any(v is value for v in tree_values(branch)):
+            shown = f'"{key}"' if isinstance(key, str) else key
+            return pick(f"{text}[{shown}]", branch, value)
+    raise KeyError(text)
+
+
+def suggestion(item: Any) -> str:
+    """A name for a value that the source leaves unnamed."""
+    if isinstance(item, Call):
+        last = [p for p in item.path.split(".") if p.isidentifier()]
+        return safe(last[-1]) if last and item.leaf is None else "x"
+    return _NAMES.get(item.name, item.name if item.name.isidentifier() else "x")
+
+
+def size_forms(item: Any) -> list[tuple[Any, ...]]:
+    """All expressions for sizes in an item's arguments and hints."""
+    found: list[tuple[Any, ...]] = []
+
+    def visit(leaf: Any) -> None:
+        if isinstance(leaf, Size):
+            found.append(leaf.form)
+            for part in leaf.form:
+                visit(part)
+        elif isinstance(leaf, (tuple, list)):
+            for part in leaf:
+                visit(part)
+        elif isinstance(leaf, dict):
+            for part in leaf.values():
+                visit(part)
+        elif isinstance(leaf, slice):
+            visit((leaf.start, leaf.stop, leaf.step))
+
+    visit((item.args, item.kwargs))
+    if isinstance(item, Op):
+        visit({k: v for k, v in (item.hints or {}).items() if k in ("sizes", "args", "kwargs")})
+    return found
+
+
+def size_values(item: Any) -> list[Value]:
+    """Arrays whose shape an item reads."""
+    return [f[1] for f in size_forms(item) if f[0] == "dim"]
