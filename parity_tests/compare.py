@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -11,6 +12,17 @@ import torch
 
 LIMIT = 1e-10
 """Largest max|J-T| / max|T| in float64; correct code stays near 1e-15."""
+
+
+@contextmanager
+def any_algorithm() -> Iterator[None]:
+    """Let torch run what it calls nondeterministic; on one CPU thread nothing is."""
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was)
 
 
 def as_array(value: Any) -> np.ndarray:

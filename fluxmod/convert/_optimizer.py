@@ -232,11 +232,12 @@ def _array_problems(pairs: Pairing, part: Part, path: str) -> Iterator[Problem]:
             continue
         array = entry.state[name]
         shape, dtype = tuple(array.shape), str(array.dtype).removeprefix("torch.")
-        if shape != slot.torch_shape:
-            text = f"{slot.key}: {name} has shape {shape}, the parameter {slot.torch_shape}"
+        scalar = part.is_scalar(name)
+        if shape != (wanted_shape := () if scalar else slot.torch_shape):
+            text = f"{slot.key}: {name} has shape {shape}, expected {wanted_shape}"
             yield Problem(slot.key, LayoutError, text)
-        if dtype != slot.dtype:
-            text = f"{slot.key}: {name} is {dtype}, the parameter {slot.dtype}"
+        if dtype != (wanted_dtype := "float32" if scalar else slot.dtype):
+            text = f"{slot.key}: {name} is {dtype}, expected {wanted_dtype}"
             yield Problem(slot.key, DtypeError, text)
 
 
@@ -248,7 +249,8 @@ def _filled(pairs: Pairing, part: Part, step: int | None) -> OptimizerState:
             entry, slot = pairs.entries.get(path_text(path)), pairs.params.slots[path_text(path)]
             if entry is None or not entry.state:
                 return zeros
-            array = np.array(slot.leaf.to_flax(as_numpy(entry.state[name])), order="C")
+            array = as_numpy(entry.state[name])
+            array = np.array(array if part.is_scalar(name) else slot.leaf.to_flax(array), order="C")
             return jax.device_put(array, zeros.sharding)
 
         return jax.tree_util.tree_map_with_path(value, tree)
@@ -306,7 +308,8 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
     settings: dict[int, dict[str, Any]] = {}
     for part in pairs.parts:
         settings |= {entry.group: _group_settings(part) for entry in pairs.of(part)}
-        if int(part.state.count) and part.entry_names:
+        started = int(part.state.count) or part.family.keeps_at_start
+        if started and part.entry_names:
             state |= _entries(pairs, part)
     groups = [
         {**group, **{k: v for k, v in settings.get(i, {}).items() if k in group}}
@@ -320,9 +323,11 @@ def _entries(pairs: Pairing, part: Part) -> dict[int, dict[str, Any]]:
     if part.family.keeps_step:
         count = np.float32(part.state.count)
         arrays = {path: {"step": np.array(count)} for path in part.paths}
-    for name, tree in part.state.slots.items():
+    for name in part.state.settings.slots:  # in torch's order; a pytree's is the alphabet's
+        tree = part.state.slots[name]
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             slot = pairs.params.slots[path_text(path)]
-            value = slot.leaf.to_torch(np.asarray(jax.device_get(leaf)))
+            value = np.asarray(jax.device_get(leaf))
+            value = value if part.is_scalar(name) else slot.leaf.to_torch(value)
             arrays[path_text(path)][name] = np.array(value, order="C")
     return {pairs.entries[path].number: found for path, found in arrays.items()}

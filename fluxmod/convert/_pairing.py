@@ -61,6 +61,10 @@ class Part:
         slots = self.state.settings.slots
         return ("step", *slots) if self.family.keeps_step else slots
 
+    def is_scalar(self, name: str) -> bool:
+        """Whether torch keeps one number per parameter under this name."""
+        return name in self.family.scalars
+
 
 def is_part(node: Any) -> bool:
     """Whether a node of an optimizer state is one of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import functional as functional
+from . import init as init
 from ._activation import Hardshrink as Hardshrink
 from ._activation import Hardsigmoid as Hardsigmoid
 from ._activation import Hardswish as Hardswish
@@ -26,6 +27,7 @@ from ._activation_smooth import Softplus as Softplus
 from ._activation_smooth import Softsign as Softsign
 from ._activation_smooth import Tanh as Tanh
 from ._activation_smooth import Tanhshrink as Tanhshrink
+from ._adaptive_softmax import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
 from ._attention import MultiheadAttention as MultiheadAttention
 from ._axes import SAME as SAME
 from ._axes import Axes as Axes
@@ -41,13 +43,26 @@ from ._container import Sequential as Sequential
 from ._conv import Conv1d as Conv1d
 from ._conv import Conv2d as Conv2d
 from ._conv import Conv3d as Conv3d
+from ._conv_transpose import ConvTranspose1d as ConvTranspose1d
+from ._conv_transpose import ConvTranspose2d as ConvTranspose2d
+from ._conv_transpose import ConvTranspose3d as ConvTranspose3d
+from ._distance import CosineSimilarity as CosineSimilarity
+from ._distance import PairwiseDistance as PairwiseDistance
+from ._dropout import AlphaDropout as AlphaDropout
 from ._dropout import Dropout as Dropout
 from ._dropout import Dropout1d as Dropout1d
 from ._dropout import Dropout2d as Dropout2d
 from ._dropout import Dropout3d as Dropout3d
+from ._dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from ._embedding import Embedding as Embedding
+from ._embedding import EmbeddingBag as EmbeddingBag
 from ._flatten import Flatten as Flatten
 from ._flatten import Unflatten as Unflatten
+from ._folding import ChannelShuffle as ChannelShuffle
+from ._folding import Fold as Fold
+from ._folding import PixelShuffle as PixelShuffle
+from ._folding import PixelUnshuffle as PixelUnshuffle
+from ._folding import Unfold as Unfold
 from ._groupnorm import GroupNorm as GroupNorm
 from ._groupnorm import InstanceNorm1d as InstanceNorm1d
 from ._groupnorm import InstanceNorm2d as InstanceNorm2d
@@ -55,6 +70,8 @@ from ._groupnorm import InstanceNorm3d as InstanceNorm3d
 from ._layernorm import LayerNorm as LayerNorm
 from ._linear import Bilinear as Bilinear
 from ._linear import Linear as Linear
+from ._linear_cross_entropy import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from ._linear_cross_entropy import LinearCrossEntropyOptions as LinearCrossEntropyOptions
 from ._loss import BCELoss as BCELoss
 from ._loss import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._loss import CrossEntropyLoss as CrossEntropyLoss
@@ -63,7 +80,20 @@ from ._loss import KLDivLoss as KLDivLoss
 from ._loss import L1Loss as L1Loss
 from ._loss import MSELoss as MSELoss
 from ._loss import NLLLoss as NLLLoss
+from ._loss import NLLLoss2d as NLLLoss2d
 from ._loss import SmoothL1Loss as SmoothL1Loss
+from ._loss_likelihood import CTCLoss as CTCLoss
+from ._loss_likelihood import GaussianNLLLoss as GaussianNLLLoss
+from ._loss_likelihood import PoissonNLLLoss as PoissonNLLLoss
+from ._loss_margin import CosineEmbeddingLoss as CosineEmbeddingLoss
+from ._loss_margin import HingeEmbeddingLoss as HingeEmbeddingLoss
+from ._loss_margin import MarginRankingLoss as MarginRankingLoss
+from ._loss_margin import MultiLabelMarginLoss as MultiLabelMarginLoss
+from ._loss_margin import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
+from ._loss_margin import MultiMarginLoss as MultiMarginLoss
+from ._loss_margin import SoftMarginLoss as SoftMarginLoss
+from ._loss_margin import TripletMarginLoss as TripletMarginLoss
+from ._loss_margin import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from ._module import Buffer as Buffer
 from ._module import Module as Module
 from ._module import Parameter as Parameter
@@ -72,6 +102,21 @@ from ._module import named_children as named_children
 from ._module import named_modules as named_modules
 from ._module import named_variables as named_variables
 from ._module import structure as structure
+from ._padding import CircularPad1d as CircularPad1d
+from ._padding import CircularPad2d as CircularPad2d
+from ._padding import CircularPad3d as CircularPad3d
+from ._padding import ConstantPad1d as ConstantPad1d
+from ._padding import ConstantPad2d as ConstantPad2d
+from ._padding import ConstantPad3d as ConstantPad3d
+from ._padding import ReflectionPad1d as ReflectionPad1d
+from ._padding import ReflectionPad2d as ReflectionPad2d
+from ._padding import ReflectionPad3d as ReflectionPad3d
+from ._padding import ReplicationPad1d as ReplicationPad1d
+from ._padding import ReplicationPad2d as ReplicationPad2d
+from ._padding import ReplicationPad3d as ReplicationPad3d
+from ._padding import ZeroPad1d as ZeroPad1d
+from ._padding import ZeroPad2d as ZeroPad2d
+from ._padding import ZeroPad3d as ZeroPad3d
 from ._parameters import ParameterDict as ParameterDict
 from ._parameters import ParameterList as ParameterList
 from ._placement import to as to
@@ -87,9 +132,18 @@ from ._pooling import AvgPool3d as AvgPool3d
 from ._pooling import MaxPool1d as MaxPool1d
 from ._pooling import MaxPool2d as MaxPool2d
 from ._pooling import MaxPool3d as MaxPool3d
+from ._pooling_more import FractionalMaxPool2d as FractionalMaxPool2d
+from ._pooling_more import FractionalMaxPool3d as FractionalMaxPool3d
+from ._pooling_more import LPPool1d as LPPool1d
+from ._pooling_more import LPPool2d as LPPool2d
+from ._pooling_more import LPPool3d as LPPool3d
+from ._pooling_more import MaxUnpool1d as MaxUnpool1d
+from ._pooling_more import MaxUnpool2d as MaxUnpool2d
+from ._pooling_more import MaxUnpool3d as MaxUnpool3d
 from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
 from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
 from ._rmsnorm import RMSNorm as RMSNorm
+from ._rrelu import RReLU as RReLU
 from ._softmax import LogSoftmax as LogSoftmax
 from ._softmax import Softmax as Softmax
 from ._softmax import Softmax2d as Softmax2d
@@ -100,14 +154,19 @@ from ._transformer import TransformerDecoder as TransformerDecoder
 from ._transformer import TransformerEncoder as TransformerEncoder
 from ._transformer_layer import TransformerDecoderLayer as TransformerDecoderLayer
 from ._transformer_layer import TransformerEncoderLayer as TransformerEncoderLayer
+from ._upsampling import Upsample as Upsample
+from ._upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
+from ._upsampling import UpsamplingNearest2d as UpsamplingNearest2d
 
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -120,10 +179,23 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CELU",
+    "CTCLoss",
     "Channel",
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
     "Dropout",
@@ -132,14 +204,21 @@ __all__ = [
     "Dropout3d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
+    "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GELU",
     "GLU",
+    "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "InstanceNorm1d",
@@ -147,35 +226,60 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
+    "LinearCrossEntropyOptions",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
+    "NLLLoss2d",
     "PReLU",
+    "PairwiseDistance",
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "PoissonNLLLoss",
     "RMSNorm",
+    "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "SAME",
     "SELU",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -191,9 +295,19 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "checked",
     "functional",
+    "init",
     "is_trainable",
     "named_children",
     "named_modules",

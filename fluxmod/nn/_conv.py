@@ -47,7 +47,7 @@ class _ConvNd(Module, nnx.Conv):
         rngs: nnx.Rngs,
     ) -> None:
         who, nd = type(self).__name__, self._spatial
-        _check_groups(who, in_channels, out_channels, groups)
+        check_groups(who, in_channels, out_channels, groups)
         if padding_mode not in _PADDING_MODES:
             raise ValueError(f"{who}: padding_mode={padding_mode!r} is not one of {_PADDING_MODES}")
         size = tuple_of(kernel_size, nd, f"{who}: kernel_size")
@@ -202,7 +202,7 @@ class Conv3d(_ConvNd):
     _spatial = 3
 
 
-def _check_groups(who: str, in_channels: int, out_channels: int, groups: int) -> None:
+def check_groups(who: str, in_channels: int, out_channels: int, groups: int) -> None:
     problems = []
     if groups <= 0:
         problems.append(f"groups={groups} must be positive")

@@ -14,7 +14,14 @@ from ._axes import ELEMENTWISE, Axes, Channel
 from ._module import Module
 from ._random import RandomSource
 
-__all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+__all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+]
 
 
 class _Dropout(Module, nnx.Dropout):  # type: ignore[misc]  # never None here
@@ -133,3 +140,39 @@ class Dropout3d(_Dropout):
     def axes(self) -> Axes:
         """torch has the channels in front of the spatial axes."""
         return Axes(inputs=(Channel(-4),), output=Channel(-4))
+
+
+class AlphaDropout(_Dropout):
+    """Set elements to SELU's least value, mean and variance kept; ``torch.nn.AlphaDropout``.
+
+    Arguments and errors as in ``Dropout``.
+
+    >>> print(AlphaDropout(0.2))
+    AlphaDropout(p=0.2, inplace=False)
+
+    Source: torch.nn.AlphaDropout, PyTorch 2.13 documentation; Klambauer et al., 2017.
+    """
+
+    _function = staticmethod(F.alpha_dropout)
+
+    @property
+    def axes(self) -> Axes:
+        """Any order, kept."""
+        return ELEMENTWISE
+
+
+class FeatureAlphaDropout(_Dropout):
+    """Do ``AlphaDropout`` to whole channels of (N, *, C); ``torch.nn.FeatureAlphaDropout``.
+
+    >>> print(FeatureAlphaDropout(0.2))
+    FeatureAlphaDropout(p=0.2, inplace=False)
+
+    Source: torch.nn.FeatureAlphaDropout, PyTorch 2.13 documentation.
+    """
+
+    _function = staticmethod(F.feature_alpha_dropout)
+
+    @property
+    def axes(self) -> Axes:
+        """torch has the channels on axis 1."""
+        return Axes(inputs=(Channel(1),), output=Channel(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "NLLLoss",
+    "NLLLoss2d",
     "SmoothL1Loss",
 ]
 
@@ -63,7 +65,7 @@ def _buffer(value: Any, dtype: Any) -> Any:
     return nnx.data(None) if value is None else Buffer(jnp.asarray(value, dtype))
 
 
-def _held(buffer: Buffer | None) -> jax.Array | None:
+def _held(buffer: nnx.Variable[Any] | None) -> jax.Array | None:
     return None if buffer is None else buffer[...]
 
 
@@ -276,6 +278,38 @@ class NLLLoss(_WeightedLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             channels_last=self.channels_last,
+        )
+
+
+class NLLLoss2d(NLLLoss):
+    """Return ``NLLLoss`` of a map; the twin of ``torch.nn.NLLLoss2d``, deprecated there and here.
+
+    Args:
+        channels_last: the classes are the last axis, unless said otherwise.
+
+    Source: torch.nn.NLLLoss2d, PyTorch 2.13 documentation.
+    """
+
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        *,
+        channels_last: bool = True,
+        param_dtype: Any = None,
+    ) -> None:
+        warnings.warn("NLLLoss2d is deprecated; use NLLLoss.", FutureWarning, stacklevel=2)
+        super().__init__(
+            weight,
+            size_average,
+            ignore_index,
+            reduce,
+            reduction,
+            channels_last=channels_last,
+            param_dtype=param_dtype,
         )
 
 

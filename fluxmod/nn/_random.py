@@ -6,7 +6,7 @@ that torch drew are recorded and given to the Flax module in the order in which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,7 +18,7 @@ from flax import nnx
 
 from fluxmod._errors import ReplayError
 
-__all__ = ["keep_mask", "replay"]
+__all__ = ["drawn", "keep_mask", "replay", "stream_key"]
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -36,7 +36,7 @@ class _Tape:
                 f"replay: mask {self.used + 1} was asked for (shape {shape}), and torch drew "
                 f"{len(self.masks)}. The modules do not call dropout equally often."
             )
-        mask = jnp.asarray(self.masks[self.used]).astype(jnp.bool_)
+        mask = jnp.asarray(self.masks[self.used])
         self.used += 1
         return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
 
@@ -83,17 +83,40 @@ def keep_mask(
     Raises:
         ValueError: no source of randomness was given.
     """
+    mask = drawn(rngs, lambda key: jax.random.bernoulli(key, keep, shape), shape, same_order)
+    return mask.astype(jnp.bool_)
+
+
+def drawn(
+    rngs: RandomSource,
+    sample: Callable[[jax.Array], jax.Array],
+    shape: tuple[int, ...],
+    same_order: bool = False,
+    who: str = "Dropout",
+) -> jax.Array:
+    """Draw an array of ``shape`` with ``sample``, or take the next recording.
+
+    Arguments and errors as in ``keep_mask``; ``sample`` gets the key.
+    """
     tape = _tape.get()
     if tape is not None:
         return tape.next(tuple(shape), same_order)
+    return sample(stream_key(rngs, who))
+
+
+def stream_key(rngs: RandomSource, who: str) -> jax.Array:
+    """Take the next key of a source; of ``nnx.Rngs`` the ``dropout`` stream's.
+
+    Raises:
+        ValueError: no source of randomness was given.
+    """
     if rngs is None:
         raise ValueError(
-            "Dropout: training mode needs random numbers and the layer was built without any. "
+            f"{who}: training mode needs random numbers and the layer was built without any. "
             "Pass rngs=nnx.Rngs(...) to its constructor or its call, or switch to eval()."
         )
     source: Any = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
-    key = source() if isinstance(source, nnx.RngStream) else source
-    return jax.random.bernoulli(key, keep, shape)
+    return source() if isinstance(source, nnx.RngStream) else source
 
 
 def _reorder(mask: jax.Array, shape: tuple[int, ...], index: int) -> jax.Array:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
+from ._adam_relatives import Adamax as Adamax
+from ._adam_relatives import NAdam as NAdam
+from ._adam_relatives import RAdam as RAdam
+from ._adaptive import Adadelta as Adadelta
+from ._adaptive import Adagrad as Adagrad
+from ._adaptive import RMSprop as RMSprop
+from ._asgd import ASGD as ASGD
+from ._asgd import Rprop as Rprop
 from ._clip import clip_grad_norm as clip_grad_norm
 from ._clip import clip_grad_value as clip_grad_value
 from ._family import FAMILIES as FAMILIES
@@ -13,11 +21,19 @@ from ._family import Settings as Settings
 from ._sgd import SGD as SGD
 
 __all__ = [
+    "ASGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "FAMILIES",
     "Family",
+    "NAdam",
     "OptimizerState",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
     "SGD",
     "Settings",
     "clip_grad_norm",

@@ -11,7 +11,7 @@ import optax
 
 from ._family import Family, Schedule, Settings, Slots, check_rate, make, register, wide
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "AdamW", "correction"]
 
 _INERT = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
 
@@ -32,22 +32,22 @@ def _rule(
         new["max_exp_avg_sq"] = jnp.maximum(slots["max_exp_avg_sq"], exp_avg_sq)
     second = new["max_exp_avg_sq"] if of["amsgrad"] else exp_avg_sq
     lr = wide(lr, p)
-    scale = lr / wide(_correction(b1, step), p)
+    scale = lr / wide(correction(b1, step), p)
     delta = -scale * (
-        exp_avg / (jnp.sqrt(second) / wide(_root_correction(b2, step), p) + of["eps"])
+        exp_avg / (jnp.sqrt(second) / wide(rootcorrection__(b2, step), p) + of["eps"])
     )
     if decay and decoupled:
         delta = delta - lr * decay * p
     return delta, new
 
 
-def _correction(beta: float, step: jax.Array) -> Any:
+def correction(beta: float, step: jax.Array) -> Any:
     """``1 - beta**step``, without the cancellation that costs float32 four digits at step 1."""
     return -jnp.expm1(step * math.log(beta)) if beta else 1.0
 
 
-def _root_correction(beta: float, step: jax.Array) -> Any:
-    return jnp.sqrt(_correction(beta, step)) if beta else 1.0
+def rootcorrection__(beta: float, step: jax.Array) -> Any:
+    return jnp.sqrt(correction(beta, step)) if beta else 1.0
 
 
 def _slots(of: Settings) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ settings it was made with, as static data: they are found again in whatever ``op
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -34,6 +35,10 @@ class Family:
             is added to ``p``, and the new slots. ``step`` counts from 1.
         slots: torch's names of the arrays it keeps per parameter, given the settings.
         keeps_step: whether torch keeps a step count per parameter.
+        initial: what a slot starts with, given the settings, its name and the parameter; zeros of
+            the parameter's shape unless given.
+        scalars: slots that are one float32 number per parameter.
+        keeps_at_start: torch makes the state with the optimizer, not with the first step.
         inert: keys of torch's parameter groups that say how to compute, not what.
         defaults: keys that older versions of torch do not write, with what they stand for.
     """
@@ -42,6 +47,9 @@ class Family:
     rule: Callable[[Settings, Any, jax.Array, jax.Array, jax.Array, Slots], tuple[jax.Array, Slots]]
     slots: Callable[[Settings], tuple[str, ...]]
     keeps_step: bool
+    initial: Callable[[Settings, str, jax.Array], jax.Array] | None = None
+    scalars: tuple[str, ...] = ()
+    keeps_at_start: bool = False
     inert: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,9 +113,12 @@ def register(family: Family) -> Family:
 def make(family: Family, **settings: Any) -> optax.GradientTransformation:
     """Build the gradient transformation of a family with its settings."""
     made = Settings(family.name, tuple(settings.items()))
+    first = family.initial or zeros
 
     def init(params: Any) -> OptimizerState:
-        slots = {name: jax.tree.map(jnp.zeros_like, params) for name in made.slots}
+        slots = {
+            name: jax.tree.map(functools.partial(first, made, name), params) for name in made.slots
+        }
         return OptimizerState(jnp.zeros((), jnp.int32), slots, made)
 
     def update(grads: Any, state: OptimizerState, params: Any = None) -> tuple[Any, OptimizerState]:
@@ -136,6 +147,12 @@ def make(family: Family, **settings: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+def zeros(of: Settings, name: str, p: jax.Array) -> jax.Array:
+    """The start of most slots."""
+    del of, name
+    return jnp.zeros_like(p)
+
+
 def wide(value: Any, like: jax.Array) -> Any:
     """Cast a computed scalar to the array's dtype, at least float32; Python numbers stay.
 
@@ -144,6 +161,13 @@ def wide(value: Any, like: jax.Array) -> Any:
     if isinstance(value, (int, float)):
         return value
     return jnp.asarray(value).astype(jnp.promote_types(like.dtype, jnp.float32))
+
+
+def check_betas(who: str, betas: tuple[float, float]) -> None:
+    """Raise ValueError for a beta outside [0, 1)."""
+    bad = [b for b in betas if not 0.0 <= b < 1.0]
+    if bad:
+        raise ValueError(f"{who}: betas must be in [0, 1), got {tuple(betas)}.")
 
 
 def check_rate(who: str, **values: Any) -> None:

@@ -20,7 +20,7 @@ __all__ = ["record_masks", "run_torch", "to_tensor"]
 
 
 class _MaskRecorder(TorchDispatchMode):
-    """Keeps every dropout mask that torch draws, in order, and notes casts to lower precision."""
+    """Keeps every mask and slope that torch draws, in order; notes casts to lower precision."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +34,10 @@ class _MaskRecorder(TorchDispatchMode):
             self.masks.append(as_numpy(out) != 0)
         elif name == "aten::native_dropout" and args[2]:
             self.masks.append(as_numpy(out[1]))
+        elif name in ("aten::rrelu_with_noise", "aten::rrelu_with_noise_") and args[4:5] == (True,):
+            self.masks.append(np.array(as_numpy(args[1])))  # the slopes, 1 above zero
+        elif name == "aten::exponential_":
+            self.masks.append(np.array(as_numpy(out)))
         elif name == "aten::_to_copy" and args[0].dtype == torch.float64:
             self.narrowed |= out.is_floating_point() and out.dtype != torch.float64
         return out
@@ -41,7 +45,7 @@ class _MaskRecorder(TorchDispatchMode):
 
 @contextmanager
 def record_masks() -> Iterator[list[np.ndarray]]:
-    """Collect the dropout masks that torch draws inside the block, in order.
+    """Collect what torch's random layers draw inside the block, in order.
 
     >>> with record_masks() as masks:
     ...     _ = torch.nn.functional.dropout(torch.ones(4), 0.5)

@@ -45,7 +45,7 @@ SIGNATURES = {
         "pixel_shuffle": "input upscale_factor",
         "pixel_unshuffle": "input downscale_factor",
         "channel_shuffle": "input groups",
-        "one_hot": "tensor num_classes",
+        "one_hot": "input num_classes",
         "pad": "input pad mode value",
         "scaled_dot_product_attention": (
             "query key value attn_mask dropout_p is_causal scale enable_gqa"

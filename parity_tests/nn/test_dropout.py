@@ -23,9 +23,12 @@ PAIRS = {
     "Dropout1d": (tnn.Dropout1d, nn.Dropout1d),
     "Dropout2d": (tnn.Dropout2d, nn.Dropout2d),
     "Dropout3d": (tnn.Dropout3d, nn.Dropout3d),
+    "AlphaDropout": (tnn.AlphaDropout, nn.AlphaDropout),
+    "FeatureAlphaDropout": (tnn.FeatureAlphaDropout, nn.FeatureAlphaDropout),
 }
 SHAPES = {"Dropout": (4, 5), "Dropout1d": (4, 3, 7), "Dropout2d": (4, 3, 5, 7),
-          "Dropout3d": (2, 3, 5, 7, 4)}  # fmt: skip
+          "Dropout3d": (2, 3, 5, 7, 4), "AlphaDropout": (4, 5),
+          "FeatureAlphaDropout": (4, 3, 5, 7)}  # fmt: skip
 CHANCE = 1e-6
 """How often a correct sampler may fail a test, were its key not fixed."""
 

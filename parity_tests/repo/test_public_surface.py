@@ -13,6 +13,7 @@ PACKAGES = (
     "fluxmod",
     "fluxmod.nn",
     "fluxmod.nn.functional",
+    "fluxmod.nn.init",
     "fluxmod.optim",
     "fluxmod.train",
     "fluxmod.models.flax",

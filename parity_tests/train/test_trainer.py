@@ -345,3 +345,20 @@ def test_a_state_that_does_not_fit_is_refused():
             fit.load_state(arrays, steps_done=3)
     bitwise(values(fit), before)
     assert fit.steps_done == 0
+
+
+@pytest.mark.parametrize("kind", ["Conv2d", "Linear"])
+def test_convolutions_are_not_put_into_a_loop_on_the_cpu(kind, monkeypatch):
+    def squares(model, batch):
+        return jnp.mean(model(batch["x"]) ** 2)
+
+    sizes = (4, 3, 3) if kind == "Conv2d" else (4, 3)
+    layer = getattr(nn, kind)(*sizes, rngs=nnx.Rngs(0))
+    one, many = (Trainer(nnx.clone(layer), optim.Adam(), squares) for _ in range(2))
+    looped, calls = many._steps, []
+    monkeypatch.setattr(many, "_steps", lambda *args: calls.append(1) or looped(*args))
+    xs = np.random.default_rng(0).standard_normal((3, 2, 6, 6, 4), np.float32)
+    got = many.steps({"x": xs})
+    np.testing.assert_allclose(got["loss"], [one.step({"x": x})["loss"] for x in xs], rtol=1e-6)
+    assert many.steps_done == 3
+    assert bool(calls) is (kind == "Linear")

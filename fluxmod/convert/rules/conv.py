@@ -1,4 +1,7 @@
-"""Convolutions: torch (O, I/g, *k) is Flax (*k, I/g, O)."""
+"""Convolutions: torch (O, I/g, *k) is Flax (*k, I/g, O).
+
+Transposed ones are (I, O/g, *k) in torch and (*k, O/g, I) in Flax: the same permutation.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,15 @@ from ._leaf import Leaf, Rule
 
 _BIAS = Leaf("bias", "bias")
 
+_1D = (Leaf("weight", "kernel", perm=(2, 1, 0)), _BIAS)
+_2D = (Leaf("weight", "kernel", perm=(2, 3, 1, 0)), _BIAS)
+_3D = (Leaf("weight", "kernel", perm=(2, 3, 4, 1, 0)), _BIAS)
+
 RULES: dict[type, Rule] = {
-    nn.Conv1d: (Leaf("weight", "kernel", perm=(2, 1, 0)), _BIAS),
-    nn.Conv2d: (Leaf("weight", "kernel", perm=(2, 3, 1, 0)), _BIAS),
-    nn.Conv3d: (Leaf("weight", "kernel", perm=(2, 3, 4, 1, 0)), _BIAS),
+    nn.Conv1d: _1D,
+    nn.Conv2d: _2D,
+    nn.Conv3d: _3D,
+    nn.ConvTranspose1d: _1D,
+    nn.ConvTranspose2d: _2D,
+    nn.ConvTranspose3d: _3D,
 }

@@ -14,5 +14,6 @@ RULES: dict[type, Rule] = {
         Leaf("bias", "bias"),
     ),
     nn.Bilinear: (Leaf("weight", "kernel"), Leaf("bias", "bias")),
+    nn.EmbeddingBag: (Leaf("weight", "embedding"),),
     nnx.Embed: (Leaf("weight", "embedding"),),
 }

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from .conv import conv_general as conv_general
+from .conv_transposed import TransposedShape as TransposedShape
+from .conv_transposed import conv_transposed as conv_transposed
 from .windows import Windows as Windows
 from .windows import window_max as window_max
 from .windows import window_sum as window_sum
 
-__all__ = ["Windows", "conv_general", "window_max", "window_sum"]
+__all__ = [
+    "TransposedShape",
+    "Windows",
+    "conv_general",
+    "conv_transposed",
+    "window_max",
+    "window_sum",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["as_matmul", "by_shifts", "in_blocks"]
+__all__ = ["as_matmul", "by_shifts", "in_blocks", "shifted"]
 
 BLOCK = 32
 """Input channels of a block of groups: fewer make many small convolutions, more waste zeros."""
@@ -45,8 +45,9 @@ def by_shifts(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> ja
         x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
     taps = kernel.reshape(-1, shape.groups, shape.outputs)
     total: Any = 0
-    for tap, shifted in zip(taps, _shifted(x, shape), strict=True):
-        total = total + shifted[..., None] * tap
+    parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
+    for tap, part in zip(taps, parts, strict=True):
+        total = total + part[..., None] * jnp.broadcast_to(tap, (*part.shape, shape.outputs))
     return total.reshape(*total.shape[:-2], kernel.shape[-1]).astype(dtype)
 
 
@@ -78,15 +79,21 @@ def _block_diagonal(kernel: jax.Array, merged: int) -> jax.Array:
     return dense.reshape(*k, merged * inputs, merged * outputs)
 
 
-def _shifted(x: jax.Array, shape: Any) -> Iterator[jax.Array]:
-    """The part of the padded input that each tap of the kernel meets, taps in row order."""
-    x = jnp.pad(x, ((0, 0), *shape.padding, (0, 0)))
-    rows = list(zip(x.shape[1:-1], shape.kernel, shape.strides, shape.dilation, strict=True))
+def shifted(
+    x: jax.Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> Iterator[jax.Array]:
+    """Yield the part of the padded input that each tap of a kernel meets, taps in row order."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows = list(zip(x.shape[1:-1], kernel, strides, dilation, strict=True))
     reach = [(n - d * (k - 1) - 1) // s * s + 1 for n, k, s, d in rows]
-    for tap in itertools.product(*map(range, shape.kernel)):
-        start = [d * i for i, d in zip(tap, shape.dilation, strict=True)]
+    for tap in itertools.product(*map(range, kernel)):
+        start = [d * i for i, d in zip(tap, dilation, strict=True)]
         stop = [a + r for a, r in zip(start, reach, strict=True)]
-        yield lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *shape.strides, 1))
+        yield lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
 
 
 def _is_half(x: jax.Array) -> bool:

@@ -144,7 +144,9 @@ def prelu(input: jax.Array, weight: jax.Array, *, channels_last: bool = True) ->
     shape = [1] * input.ndim
     if weight.size != 1:
         shape[axis] = channels
-    return jnp.where(input > 0, input, input * weight.reshape(shape))
+    wide = compute_dtype(input.dtype)  # the slope's gradient is a sum over the whole array
+    slope = weight.astype(wide).reshape(shape)
+    return jnp.where(input > 0, input, (input.astype(wide) * slope).astype(input.dtype))
 
 
 @elementwise(integers="keep")

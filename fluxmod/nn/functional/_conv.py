@@ -14,7 +14,7 @@ from fluxmod.nn._lowering import conv_general
 
 from ._half import add_bias
 
-__all__ = ["conv1d", "conv2d", "conv3d"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_tbc"]
 
 Padding = int | str | Sequence[int]
 
@@ -92,6 +92,33 @@ def conv3d(
     return _conv(3, input, kernel, bias, stride, padding, dilation, groups, precision)
 
 
+def conv_tbc(input: jax.Array, kernel: jax.Array, bias: jax.Array, pad: int = 0) -> jax.Array:
+    """Cross-correlate sequences with the time axis first; ``torch.nn.functional.conv_tbc``.
+
+    Shape:
+        input: (T, N, C); kernel: (k, C, O), as in torch; bias: (O,); returns (T + 2 pad - k + 1,
+        N, O). A negative ``pad`` crops.
+
+    >>> conv_tbc(jnp.ones((9, 2, 3)), jnp.ones((5, 3, 4)), jnp.zeros(4), pad=1).shape
+    (7, 2, 4)
+
+    Source: torch.nn.functional.conv_tbc, PyTorch 2.13 documentation.
+    """
+    who = "conv_tbc"
+    if input.ndim != 3 or kernel.ndim != 3 or input.shape[2] != kernel.shape[1]:
+        raise ValueError(
+            f"{who}: expected an input (T, N, C) and a kernel (k, C, O), got shapes "
+            f"{tuple(input.shape)} and {tuple(kernel.shape)}."
+        )
+    check_one_dtype(who, input=input, kernel=kernel, bias=bias)
+    check_bias(bias, kernel.shape[2], who)
+    if (length := input.shape[0] + 2 * pad - kernel.shape[0] + 1) < 0:
+        raise ValueError(f"{who}: the output would have length {length}.")
+    x = lax.pad(input, jnp.zeros((), input.dtype), [(pad, pad, 0), (0, 0, 0), (0, 0, 0)])
+    out = conv_general(jnp.moveaxis(x, 0, 1), kernel, (1,), ((0, 0),), (1,), 1, None)
+    return jnp.moveaxis(add_bias(out, bias), 1, 0)
+
+
 def _conv(
     nd: int,
     x: jax.Array,
@@ -106,6 +133,7 @@ def _conv(
     who = f"conv{nd}d"
     check_channels_last(x, kernel.shape[-2] * groups, nd, who)
     check_one_dtype(who, input=x, kernel=kernel, bias=bias)
+    check_bias(bias, kernel.shape[-1], who)
     strides = tuple_of(stride, nd, f"{who}: stride")
     dilations = tuple_of(dilation, nd, f"{who}: dilation")
     if min(*strides, *dilations) < 1:
@@ -121,6 +149,12 @@ def _conv(
     )
     out = add_bias(out, bias)
     return out if batched else out[0]
+
+
+def check_bias(bias: jax.Array | None, outputs: int, who: str) -> None:
+    """Reject a bias that does not have one value per output channel."""
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"{who}: expected a bias of shape ({outputs},), got {tuple(bias.shape)}.")
 
 
 def padding_pairs(

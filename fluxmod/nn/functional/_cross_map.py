@@ -23,7 +23,7 @@ def cross_map_lrn(
     one channel too low.
 
     >>> cross_map_lrn(jnp.ones((1, 1, 1, 2)), 1, alpha=1.0, beta=1.0).tolist()
-    [[[[0.5, 0.5]]]]
+    [[[[0.5, 0.3333333432674408]]]]
     """
     who = "CrossMapLRN2d"
     check_floating(input, who)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._half import compute_dtype
 
-__all__ = ["check_reduction", "chosen_reduction", "pair", "reduced", "same_shape"]
+__all__ = ["check_reduction", "chosen_reduction", "common_dtype", "pair", "reduced", "same_shape"]
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -47,11 +47,15 @@ def reduced(loss: jax.Array, reduction: str, who: str) -> jax.Array:
 
 
 def pair(
-    input: jax.Array, target: jax.Array, who: str, *, warn: bool = True
+    input: jax.Array, target: jax.Array, who: str, *, warn: bool = True, integers: bool = False
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Broadcast input and target and agree on a dtype.
 
     Returns both in the dtype to compute in, and the dtype of the result.
+
+    Args:
+        warn: whether to warn of shapes that have to be broadcast, as torch does.
+        integers: whether two arrays of integers are taken, as float32.
 
     Raises:
         TypeError: neither holds floats.
@@ -64,7 +68,9 @@ def pair(
             f"{who}: target of shape {tuple(target.shape)} does not broadcast against input of "
             f"shape {tuple(input.shape)}; give both one shape."
         ) from None
-    dtype = jnp.promote_types(input.dtype, target.dtype)
+    dtype = common_dtype(input, target)
+    if integers and jnp.issubdtype(dtype, jnp.integer):
+        dtype = jnp.dtype(jnp.float32)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(
             f"{who}: expected a floating point input, got {input.dtype} and a target of "
@@ -80,6 +86,14 @@ def pair(
     wide = compute_dtype(dtype)
     x, y = (jnp.broadcast_to(a.astype(wide), shape) for a in (input, target))
     return x, y, dtype
+
+
+def common_dtype(a: jax.Array, b: jax.Array) -> Any:
+    """The dtype of a result of both: integers beside floats do not count."""
+    floats = [x.dtype for x in (a, b) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    if len(floats) == 1:
+        return floats[0]
+    return jnp.promote_types(a.dtype, b.dtype)
 
 
 def same_shape(input: jax.Array, other: jax.Array, who: str, what: str) -> None:

@@ -1,0 +1,70 @@
+"""Every optimizer of ``optim_db`` with torch's own settings, ten steps from converted state."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch.testing._internal.common_optimizers import optim_db
+
+from fluxmod import optim
+from parity_tests.optim.race import Case, race
+
+from .coverage import Record
+
+IGNORED = {"foreach", "fused", "capturable", "differentiable"}
+"""Settings of how torch computes, not of what."""
+
+ABSENT = {
+    "Adafactor": "its factored moments depend on which axis is the row: not written yet",
+    "LBFGS": "it calls the loss several times a step: not written yet",
+    "Muon": "torch orthogonalises in bfloat16: not written yet",
+    "SparseAdam": "it skips rows without a gradient, and gradients in JAX are dense",
+}
+INFOS = {info.optim_cls.__name__: info for info in optim_db}
+
+
+def samples(name):
+    """torch's settings of an optimizer, each once, those that change nothing left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inputs = INFOS[name].optim_inputs_func(device="cpu")
+    found = []
+    for sample in inputs:
+        settings = {k: v for k, v in sample.kwargs.items() if k not in IGNORED}
+        if any(isinstance(v, torch.Tensor) for v in settings.values()):
+            settings = {k: getattr(v, "item", lambda v=v: v)() for k, v in settings.items()}
+        if settings not in found:
+            found.append(settings)
+    return found
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", sorted(INFOS))
+def test_optimizer(name, request):
+    everything = request.config.getoption("--samples") == "all"
+    if name in ABSENT:
+        assert not hasattr(optim, name)
+        if everything:
+            Record("optimizer", name, absent=ABSENT[name]).save()
+        return
+    every = samples(name)
+    chosen = every if everything else every[:: max(len(every) // 3, 1)]
+    worst, problems = 0.0, []
+    for settings in chosen:
+        for warm in (0, 5):
+            try:
+                worst = max(worst, race(Case(name, settings), warm=warm))
+            except Exception as error:  # every sample is reported, whatever it failed with
+                problems.append(f"{settings}, from step {warm}: {type(error).__name__}: {error}")
+    if everything:
+        Record(
+            "optimizer",
+            name,
+            run=2 * len(chosen),
+            available=2 * len(every),
+            l1=worst,
+            problems=len(problems),
+        ).save()
+    assert not problems, "\n".join(problems)
