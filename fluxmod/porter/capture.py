@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -307,9 +308,28 @@ def _export(
             shapes = None
         else:
             shapes = _named_shapes(module, *shapes)
-    with _recording(recorder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _recording(recorder), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's own reports of a failed trace are long; ours names the place."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch.fx")]
+    names = [n for n in logging.root.manager.loggerDict if n.startswith("torch")]
+    loggers += [logging.getLogger(name) for name in names]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    # whether a mask is causal is a hint for torch's kernels, found by looking at its values
+    hint = mock.patch("torch.nn.modules.transformer._detect_is_causal_mask", lambda *a, **k: False)
+    try:
+        with warnings.catch_warnings(), hint:
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, state in zip(loggers, before, strict=True):
+            logger.disabled = state
 
 
 def _named_shapes(module: Any, args: Any, kwargs: Any) -> Any:

@@ -146,6 +146,9 @@ def _name(groups: list[Group]) -> None:
     taken: dict[str, int] = {}
     for group in groups:
         name = group.cls.__name__.lstrip("_") or "Model"
+        if group.instances[0].is_function:
+            group.name = "build"
+            continue
         if name in ("Module", "Sequential", "ModuleList"):
             name = "Model"
         taken[name] = taken.get(name, 0) + 1

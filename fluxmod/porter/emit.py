@@ -45,6 +45,8 @@ def class_text(code: ClassCode) -> str:
     """One class."""
     group = code.group
     body = group.body
+    if group.instances[0].is_function:
+        return _function_text(code)
     lines = [f"class {group.name}(nn.Module):", *_docstring(group, body), ""]
     axes = axes_of(body) if body is not None else None
     if axes is not None:
@@ -65,6 +67,15 @@ def class_text(code: ClassCode) -> str:
             lines += statement(line, 8)
     while lines and not lines[-1]:
         lines.pop()
+    return "\n".join(lines)
+
+
+def _function_text(code: ClassCode) -> str:
+    """A model that is one layer or container, as a function that builds it."""
+    head = "def build(*, rngs: nnx.Rngs) -> nn.Module:" if code.group.needs_rngs else "def build() -> nn.Module:"
+    origin = f"{code.group.cls.__module__}.{code.group.cls.__qualname__}"
+    value = code.lines[-1].partition(" = ")[2]
+    lines = [head, f'    """The port of a ``{origin}``."""', *statement(f"return {value}", 4)]
     return "\n".join(lines)
 
 

@@ -151,6 +151,8 @@ def children_of(call: Call) -> Iterator[Call]:
 
 def ops_below(call: Call) -> Iterator[Any]:
     """Yield operators and leaf calls in the order of execution."""
+    if call.leaf is not None:
+        yield call
     for item in call.items:
         if isinstance(item, Call) and item.leaf is None:
             yield from ops_below(item)

@@ -58,20 +58,21 @@ def channel_of(value: Value) -> int | None:
     return None if value.order is None else value.order[-1]
 
 
-def assign(root: Call, inputs: list[Value], elementwise: frozenset[str], *, torch: bool) -> None:
+def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
     """Set the order of every value, rewrite axes, and insert the transposes that remain.
 
     Args:
-        root: the call tree; changed in place.
-        inputs: the arguments of the whole model.
+        graph: the call tree and the model's inputs; changed in place.
         elementwise: names of operators that keep the order of their operands.
         torch: keep torch's order at the model's boundary.
     """
+    root: Call = graph.root
     wanted = _demand(root, elementwise)
-    for value in inputs:
+    for value in graph.inputs:
         if not torch and id(value) in wanted and value.rank > 2:
             value.order = last(value.rank)
-    _Layout(elementwise, wanted).call(root)
+    if root.leaf is None:
+        _Layout(elementwise, wanted).call(root)
 
 
 def _channels(entry: Any, rank: int) -> tuple[int, ...] | None:

@@ -133,7 +133,7 @@ class _Builder:
     # --- calls
 
     def call(self, record: CallRecord, parent: Call | None) -> Call:
-        leaf = self.leaf_of(record.module) if parent is not None else None
+        leaf = self.leaf_of(record.module)
         if leaf is not None and not _fits(leaf, record):
             leaf = None
         out = Call(
@@ -209,6 +209,9 @@ class _Builder:
             return
         name = text.removeprefix("aten.").partition(".")[0]
         if name in _DROPPED:
+            return
+        if name.startswith("sym_") and name != "sym_size":
+            self.env[node] = Size(node.meta.get("val"), ("lit",))
             return
         if name == "sym_size":
             value = self.read(record.args[0])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
 import time
 import types
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import torch
 from flax import nnx
 
@@ -62,7 +65,7 @@ class Port:
     notes: tuple[str, ...] = ()
 
 
-_PORTS: dict[int, Port] = {}
+_PORTS: weakref.WeakKeyDictionary[nnx.Module, Port] = weakref.WeakKeyDictionary()
 
 
 class _Program:
@@ -92,7 +95,7 @@ class _Program:
         for item in call.items:
             if isinstance(item, Call) and item.leaf is None:
                 self.write(item)
-        if not call.chain:
+        if not call.chain and call.leaf is None:
             self.bodies[call.index] = write(call, self.root, self)
 
 
@@ -123,11 +126,15 @@ def port(
     """
     result = translate(torch_module, *args, options=options, **kwargs)
     start = time.perf_counter()
-    model = _build(result)
+    make = _maker(result)
+    model = _abstract(make, result)
     convert.to_flax(torch_module, model)
+    _fill_rest(make, model)
     model.train() if torch_module.training else model.eval()
     result.seconds["build"] = time.perf_counter() - start
-    type(model)._fluxmod_port = result  # type: ignore[attr-defined]
+    if type(model).__module__.startswith("fluxmod_port_"):
+        type(model)._fluxmod_port = result  # type: ignore[attr-defined]
+    _PORTS[model] = result
     return model
 
 
@@ -162,7 +169,7 @@ def translate(
         attach_sizes(each.root)
         prune(each.root)
         elementwise = frozenset(lower.ELEMENTWISE)
-        layout.assign(each.root, each.inputs, elementwise, torch=options.layout == "torch")
+        layout.assign(each, elementwise, torch=options.layout == "torch")
         mark_chains(each.root)
         program = _Program(torch_module)
         program.write(each.root)
@@ -187,6 +194,8 @@ def _assemble(
     called = {id(c.module) for c in calls}
     specs = Specs(root, layers, code, called)
     main = specs.of(root, "")
+    if not isinstance(main, Instance):
+        main = specs.wrapped(root, main)
     by_module: dict[int, Instance] = {id(i.module): i for i in specs.instances}
     obstacles: list[Obstacle] = []
     others = _bodies_by_module(programs[1]) if len(programs) > 1 else {}
@@ -223,12 +232,13 @@ def _assemble(
     text = module_text(codes, origin)
     from .emit import axes_of
 
+    whole = isinstance(main, Instance) and main.bodies
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
         main.group.name,
         {},
-        axes_of(main.bodies[0]) or nn.SAME,
+        (axes_of(main.bodies[0]) or nn.SAME) if whole else nn.SAME,
         {},
         len(codes),
         len(used),
@@ -342,25 +352,52 @@ def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
     )
 
 
-def _build(result: Port) -> nnx.Module:
-    """Run the text and construct the model; tracebacks show the text."""
+def _maker(result: Port) -> Callable[[], nnx.Module]:
+    """Run the text; tracebacks show it. Returns what constructs the model."""
     filename = f"<fluxmod.port {result.name}>"
     module = types.ModuleType(f"fluxmod_port_{result.name}")
     lines = result.text.splitlines(keepends=True)
     linecache.cache[filename] = (len(result.text), None, lines, filename)
     try:
         exec(compile(result.text, filename, "exec"), module.__dict__)  # noqa: S102 - our own text
-        sys.modules[module.__name__] = module
-        cls = getattr(module, result.name)
-        import inspect
-
-        takes = "rngs" in inspect.signature(cls.__init__).parameters
-        return cls(rngs=nnx.Rngs(0)) if takes else cls()
     except Exception as error:
-        raise PortError(
-            f"port: the source of {result.name} cannot be built: {type(error).__name__}: {error}. "
-            "This is a fault of the porter; please report it with the model.\n" + result.text
-        ) from error
+        raise _our_fault(result, error) from error
+    sys.modules[module.__name__] = module
+    found = getattr(module, result.name)
+    build = found.__init__ if inspect.isclass(found) else found
+    takes = "rngs" in inspect.signature(build).parameters
+    return lambda: found(rngs=nnx.Rngs(0)) if takes else found()
+
+
+def _abstract(make: Callable[[], nnx.Module], result: Port) -> nnx.Module:
+    """The model without values: weights that will be replaced are not drawn first."""
+    try:
+        return nnx.eval_shape(make)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _our_fault(result, error) from error
+
+
+def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
+    """Compute what no checkpoint has: random streams and constants."""
+    leaves, treedef = jax.tree.flatten(nnx.state(model, graph=True))
+    missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    if not missing:
+        return
+
+    def rest() -> list[Any]:
+        values = jax.tree.leaves(nnx.state(make(), graph=True))
+        return [values[i] for i in missing]
+
+    for index, value in zip(missing, jax.jit(rest)(), strict=True):
+        leaves[index] = value
+    nnx.update(model, jax.tree.unflatten(treedef, leaves))
+
+
+def _our_fault(result: Port, error: Exception) -> PortError:
+    return PortError(
+        f"port: the source of {result.name} cannot be built: {type(error).__name__}: {error}. "
+        "This is a fault of the porter; please report it with the model.\n" + result.text
+    )
 
 
 def source(model: nnx.Module) -> str:
@@ -374,7 +411,7 @@ def source(model: nnx.Module) -> str:
 
 def of(model: nnx.Module) -> Port:
     """What ``port`` knows about a model."""
-    found = getattr(type(model), "_fluxmod_port", None)
+    found = getattr(type(model), "_fluxmod_port", None) or _PORTS.get(model)
     if found is None:
         raise PortError(f"porter: {type(model).__name__} was not made by fluxmod.port.")
     return found  # type: ignore[no-any-return]

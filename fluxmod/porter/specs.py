@@ -24,6 +24,7 @@ class Instance:
     bodies: list[Any] = field(default_factory=list)
     group: Any = None
     args: dict[str, Any] = field(default_factory=dict)
+    is_function: bool = False
 
 
 @dataclass(eq=False)
@@ -71,6 +72,12 @@ class Specs:
         self.instances: list[Instance] = []
         self.aliases: list[tuple[str, str]] = []
 
+    def wrapped(self, module: torch.nn.Module, spec: Any) -> Instance:
+        """A whole model that is one layer or container: it needs a function, not a class."""
+        instance = Instance(module, "", {"model": spec}, is_function=True)
+        self.instances.append(instance)
+        return instance
+
     def of(self, module: torch.nn.Module, path: str) -> Any:
         """The spec of a module."""
         if id(module) in self.seen and path:
@@ -78,13 +85,13 @@ class Specs:
             return Alias(self.seen[id(module)])
         self.seen[id(module)] = path
         leaf = self.layers.get(path) or leaves.match(module)
-        if leaf is not None and path:
+        if leaf is not None:
             for name, tensor in module.named_parameters():
                 self.arrays.setdefault(id(tensor), f"{path}.{name}")
             return leaf
         kind = type(module).__name__
         plain = kind in leaves.CONTAINERS and type(module).__module__.startswith("torch.nn")
-        if path and id(module) not in self.code and (plain or is_chain(module)):
+        if id(module) not in self.code and (plain or is_chain(module)):
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
         instance = Instance(module, path)
