@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import functional as functional
 from . import init as init
+from . import utils as utils
 from ._activation import Hardshrink as Hardshrink
 from ._activation import Hardsigmoid as Hardsigmoid
 from ._activation import Hardswish as Hardswish
@@ -140,6 +141,14 @@ from ._pooling_more import LPPool3d as LPPool3d
 from ._pooling_more import MaxUnpool1d as MaxUnpool1d
 from ._pooling_more import MaxUnpool2d as MaxUnpool2d
 from ._pooling_more import MaxUnpool3d as MaxUnpool3d
+from ._recurrent import GRU as GRU
+from ._recurrent import LSTM as LSTM
+from ._recurrent import RNN as RNN
+from ._recurrent import RNNBase as RNNBase
+from ._recurrent_cell import GRUCell as GRUCell
+from ._recurrent_cell import LSTMCell as LSTMCell
+from ._recurrent_cell import RNNCell as RNNCell
+from ._recurrent_cell import RNNCellBase as RNNCellBase
 from ._rmsnorm import CrossMapLRN2d as CrossMapLRN2d
 from ._rmsnorm import LocalResponseNorm as LocalResponseNorm
 from ._rmsnorm import RMSNorm as RMSNorm
@@ -212,6 +221,8 @@ __all__ = [
     "FractionalMaxPool3d",
     "GELU",
     "GLU",
+    "GRU",
+    "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -229,6 +240,8 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -264,6 +277,10 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNN",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -314,4 +331,5 @@ __all__ = [
     "named_variables",
     "structure",
     "to",
+    "utils",
 ]

@@ -155,19 +155,20 @@ class PReLU(Module):
     """Scale what is not positive by learnt slopes; the twin of ``torch.nn.PReLU``.
 
     Shape:
-        x: any for one slope; else (N, *, num_parameters); returns the same shape.
+        x: any for one slope; else (N, num_parameters), (N, num_parameters, L) or a feature map
+            (N, *, num_parameters) of rank 4 or 5; returns the same shape.
 
     Args:
         num_parameters: 1, or the number of channels.
         init: first value of every slope.
-        channels_last: the channels, on axis 1 in torch, are on the last axis here. Say False where
-            the input has torch's order of axes and more than two of them.
+        channels_last: the channels, on axis 1 in torch, are on the last axis here. ``None`` means
+            True for arrays of rank 4 and 5 and False otherwise: a Conv1d map (N, L, C) needs True.
 
     Raises:
         ValueError: the channel axis has another size than ``weight``.
 
     >>> layer = PReLU(3)
-    >>> layer.weight.shape, layer(-jnp.ones((1, 2, 3)))[0, 0].tolist()
+    >>> layer.weight.shape, layer(-jnp.ones((1, 5, 2, 3)))[0, 0, 0].tolist()
     ((3,), [-0.25, -0.25, -0.25])
 
     Source: torch.nn.PReLU, PyTorch 2.13 documentation; He et al., 2015.
@@ -178,7 +179,7 @@ class PReLU(Module):
         num_parameters: int = 1,
         init: float = 0.25,
         *,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs | None = None,
@@ -196,9 +197,10 @@ class PReLU(Module):
         """One slope fits any order; several belong to torch's axis 1."""
         if self.num_parameters == 1:
             return ELEMENTWISE
-        if not self.channels_last:
+        if self.channels_last is False:
             return Axes()
-        return Axes(inputs=(Channel(1),), output=Channel(1))
+        channel = Channel(1, min_rank=2 if self.channels_last else 4)
+        return Axes(inputs=(channel,), output=channel)
 
     def __call__(self, input: jax.Array) -> jax.Array:
         input, weight = dtypes.promote_dtype((input, self.weight[...]), dtype=self.dtype)

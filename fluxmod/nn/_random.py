@@ -40,6 +40,12 @@ class _Tape:
         self.used += 1
         return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
 
+    def packed(self, shape: tuple[int, ...], rows: jax.Array) -> jax.Array:
+        """Spread a mask drawn for a packed array over the padded one; the padding gets any row."""
+        ahead = self.masks[self.used].shape[0] if self.used < len(self.masks) else 0
+        mask = self.next((ahead, *shape[rows.ndim :]), same_order=True)
+        return jnp.take(mask, rows, axis=0, mode="clip")
+
 
 _tape: ContextVar[_Tape | None] = ContextVar("fluxmod_mask_tape", default=None)
 
@@ -70,7 +76,12 @@ def replay(masks: Sequence[Any]) -> Iterator[None]:
 
 
 def keep_mask(
-    rngs: RandomSource, keep: float, shape: tuple[int, ...], *, same_order: bool = False
+    rngs: RandomSource,
+    keep: float,
+    shape: tuple[int, ...],
+    *,
+    same_order: bool = False,
+    rows: jax.Array | None = None,
 ) -> jax.Array:
     """Draw a boolean mask that is True with probability ``keep``.
 
@@ -79,10 +90,14 @@ def keep_mask(
         keep: probability of True.
         shape: shape of the mask.
         same_order: the array has the same order of axes in torch (attention weights).
+        rows: the row of each leading position in torch's packed array (see ``PackedSequence``).
 
     Raises:
         ValueError: no source of randomness was given.
     """
+    tape = _tape.get()
+    if tape is not None and rows is not None:
+        return tape.packed(shape, rows).astype(jnp.bool_)
     mask = drawn(rngs, lambda key: jax.random.bernoulli(key, keep, shape), shape, same_order)
     return mask.astype(jnp.bool_)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from flax import nnx
 from torch.testing._internal.common_modules import module_db
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fluxmod import convert, nn
 from fluxmod.nn import functional as F
@@ -108,6 +109,7 @@ def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
     positional = [_array(v) for v in given.args] if given else []
     if not positional and "input" in keywords:
         positional = [keywords.pop("input")]
+    leaves, structure = tree_flatten(tuple(positional))
 
     def ours(call: str, *, rngs: Any, param_dtype: Any) -> Any:
         types = {"rngs": rngs, "param_dtype": param_dtype}
@@ -126,7 +128,8 @@ def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
         torch=lambda call: info.module_cls(*made.args, **made.kwargs),
         flax=ours,
         kwargs={"call": _call_text(made)},
-        x=lambda rng: tuple(positional),
+        x=lambda rng: tuple(leaves),
+        nest=lambda arrays: tree_unflatten(arrays, structure),
         call=keywords,
         train=train,
     )
@@ -214,7 +217,7 @@ def semantics(case: Case, theirs: torch.nn.Module, ours: Any) -> float:
     for i in floats:
         tensors[i].requires_grad_()
     with record_masks() as masks:
-        want = flat(theirs(*tensors, **torch_keywords(case)))
+        want = flat(theirs(*case.nest(tensors), **torch_keywords(case)))
     rng = np.random.default_rng(7)
     weights = {
         i: rng.standard_normal(tuple(out.shape)) for i, out in enumerate(want) if out.requires_grad
@@ -300,7 +303,8 @@ def call_torch_as(module: torch.nn.Module, case: Case, arrays: Any) -> list[Any]
         k: v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
         for k, v in torch_keywords(case).items()
     }
-    return flat(module(*[torch.from_numpy(a.copy()) for a in arrays], **keywords))
+    tensors = [torch.from_numpy(a.copy()) for a in arrays]
+    return flat(module(*case.nest(tensors), **keywords))
 
 
 def _grad(tensor: torch.Tensor) -> np.ndarray:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-from fluxmod import nn
-
 from .coverage import Record
 from .errors import of_class
 from .modules import classes, run
@@ -19,8 +17,8 @@ from .modules import classes, run
 def test_class(name, request):
     everything = request.config.getoption("--samples") == "all"
     info = classes()[name]
-    if not hasattr(nn, name):
-        pytest.xfail(f"fluxmod has no {name} yet")
+    if name.startswith("Lazy"):
+        pytest.xfail("lazy layers are not written yet")
     result, refusals = run(info, every=everything), of_class(info)
     if everything:
         Record(

@@ -129,6 +129,7 @@ TWINS: dict[str, Twin] = {
     "linear_cross_entropy": Twin(
         {"linear_weight": LastToFront()}, rename={"linear_weight": "linear_kernel"}
     ),
+    "prelu": Twin({"input": Channel(1, min_rank=4)}, Channel(1, min_rank=4)),
     "rms_norm": Twin(rename={"weight": "scale"}),
 }
 """By name, or by name and variant; a function that is not listed takes torch's arguments."""

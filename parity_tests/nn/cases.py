@@ -202,7 +202,7 @@ def _gradients(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     floats = [i for i, t in enumerate(tensors) if t.is_floating_point()]
     for i in floats:
         tensors[i].requires_grad_()
-    outputs = flat(theirs(*tensors, **torch_keywords(case)))
+    outputs = flat(theirs(*case.nest(tensors), **torch_keywords(case)))
     used = [i for i, out in enumerate(outputs) if out.is_floating_point()]
     rng = generator(case, 99)
     weights = {i: rng.standard_normal(tuple(outputs[i].shape)) for i in used}

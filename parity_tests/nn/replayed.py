@@ -39,7 +39,7 @@ def _replayed(case: Case) -> int:
     for i in floats:
         tensors[i].requires_grad_()
     with record_masks() as masks:
-        want = flat(theirs(*tensors, **torch_keywords(case)))
+        want = flat(theirs(*case.nest(tensors), **torch_keywords(case)))
     cotangents = [generator(case, 99).standard_normal(tuple(out.shape)) for out in want]
     total = sum((o * torch.from_numpy(c)).sum() for o, c in zip(want, cotangents, strict=True))
     total.backward()

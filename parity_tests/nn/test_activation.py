@@ -269,6 +269,33 @@ def test_prelu_on_axis_1_when_the_channels_are_not_last(x64):
         nn.PReLU(5, channels_last=False)(jnp.asarray(x))
 
 
+@pytest.mark.parametrize(
+    ("shape", "last"),
+    [((4, 3), 1), ((2, 3, 5), 1), ((2, 5, 4, 3), 3), ((2, 5, 4, 2, 3), 4), ((2, 3, 1, 1, 2, 2), 1)],
+)
+def test_prelu_takes_maps_by_rank_unless_told(shape, last):
+    """Rank 4 and 5 are feature maps, channels last; anything else has torch's order."""
+    layer = nn.PReLU(3)
+    layer.weight[...] = jnp.array([0.1, 0.2, 0.3])
+    out = np.moveaxis(np.asarray(layer(-jnp.ones(shape))), last, -1)
+    np.testing.assert_allclose(out, np.broadcast_to([-0.1, -0.2, -0.3], out.shape), rtol=1e-6)
+
+
+def test_prelu_of_a_sequence_of_maps_is_told(x64):
+    x = np.random.default_rng(0).standard_normal((2, 3, 5))
+    theirs = tnn.PReLU(3, dtype=torch.float64)
+    ours = nn.PReLU(3, channels_last=True, param_dtype=jnp.float64)
+    got = ours(jnp.asarray(np.moveaxis(x, 1, -1)))
+    same({"out": np.moveaxis(got, -1, 1)}, {"out": theirs(torch.from_numpy(x))})
+    assert ours.axes.of_input(0) == nn.Channel(1, min_rank=2)
+
+
+def test_prelu_sums_its_gradient_in_float32():
+    x = -jnp.ones(5000, jnp.bfloat16)
+    grad = jax.grad(lambda w: nn.functional.prelu(x, w).sum())(jnp.ones(1, jnp.bfloat16))
+    assert abs(float(grad[0]) + 5000) <= 5000 * 2**-8
+
+
 def test_prelu_computes_in_the_dtype_asked_for():
     layer = nn.PReLU(dtype=jnp.bfloat16)
     assert layer(jnp.ones(3)).dtype == jnp.bfloat16

@@ -40,6 +40,8 @@ class Case:
             function of a ``numpy.random.Generator`` that returns a tuple of arrays.
         call: keyword arguments of the forward call; arrays are moved like inputs.
         train: mode of both layers.
+        nest: makes the call's positional arguments of the flat list of inputs, for arguments that
+            are tuples.
         scale, offset: float inputs drawn from shapes are ``offset + scale * normal``.
         skip: checks that do not apply, each with its reason.
     """
@@ -52,6 +54,7 @@ class Case:
     x: Any = ()
     call: Mapping[str, Any] = field(default_factory=dict)
     train: bool = True
+    nest: Callable[[Sequence[Any]], Sequence[Any]] = tuple
     flax_args: tuple[Any, ...] | None = None
     flax_kwargs: Mapping[str, Any] = field(default_factory=dict)
     scale: float = 1.0
@@ -136,7 +139,7 @@ def randomise(module: torch.nn.Module, rng: np.random.Generator) -> None:
 def call_torch(module: torch.nn.Module, case: Case, arrays: Sequence[np.ndarray]) -> list[Any]:
     """Return torch's outputs as a flat list of tensors."""
     tensors = [torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a for a in arrays]
-    return flat(module(*tensors, **torch_keywords(case)))
+    return flat(module(*case.nest(tensors), **torch_keywords(case)))
 
 
 def torch_keywords(case: Case) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def call_flax(ours: Any, case: Case, arrays: Sequence[Any]) -> list[Any]:
         k: jnp.asarray(to_flax_axes(ours, k, v)) if isinstance(v, np.ndarray) else v
         for k, v in case.call.items()
     }
-    return flat(ours(*arrays, **keywords))
+    return flat(ours(*case.nest(arrays), **keywords))
 
 
 def flat(value: Any) -> list[Any]:

@@ -238,6 +238,7 @@ EQUIVALENT: tuple[tuple[str, str, str], ...] = (
     ("BCEWithLogitsLoss", "1.0  ->  1.25   in: factor", "the branch without pos_weight"),
     ("MultiheadAttention", "(None,) * 3", "the branch without packed projections"),
     ("PReLU", "in: axis = -1 if channels_last else 1", "the branch for channels on axis 1"),
+    ("PReLU", "input.ndim in (4, 5)", "there is one slope for all channels"),
     ("PReLU", "if input.ndim > 1 else 1", "there is one slope for all channels"),
     ("Softplus", "jnp.where(linear, 0, scaled)", "a value that the outer mask hides"),
     ("Embedding", "norm_type", "no max_norm is given"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from . import activation, attention, conv, linear, norm
+from . import activation, attention, conv, linear, norm, recurrent
 from ._leaf import Leaf as Leaf
 from ._leaf import Rule as Rule
 
@@ -31,7 +31,7 @@ def _merge(*families: Any) -> Mapping[type, Rule]:
     return MappingProxyType(table)
 
 
-RULES = _merge(activation, attention, conv, linear, norm)
+RULES = _merge(activation, attention, conv, linear, norm, recurrent)
 
 
 def leaves_of(module: Any) -> tuple[Leaf, ...]:

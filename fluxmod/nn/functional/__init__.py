@@ -118,6 +118,14 @@ from ._pooling import max_pool3d as max_pool3d
 from ._power_pooling import lp_pool1d as lp_pool1d
 from ._power_pooling import lp_pool2d as lp_pool2d
 from ._power_pooling import lp_pool3d as lp_pool3d
+from ._recurrent import gru as gru
+from ._recurrent import gru_cell as gru_cell
+from ._recurrent import lstm as lstm
+from ._recurrent import lstm_cell as lstm_cell
+from ._recurrent import rnn_relu as rnn_relu
+from ._recurrent import rnn_relu_cell as rnn_relu_cell
+from ._recurrent import rnn_tanh as rnn_tanh
+from ._recurrent import rnn_tanh_cell as rnn_tanh_cell
 from ._resample import antialias_taps as antialias_taps
 from ._resample import cubic_taps as cubic_taps
 from ._resample import linear_taps as linear_taps
@@ -136,14 +144,23 @@ from ._softmax import softmin as softmin
 from ._unpooling import max_unpool1d as max_unpool1d
 from ._unpooling import max_unpool2d as max_unpool2d
 from ._unpooling import max_unpool3d as max_unpool3d
+from ._with_indices import adaptive_max_pool1d_with_indices as adaptive_max_pool1d_with_indices
+from ._with_indices import adaptive_max_pool2d_with_indices as adaptive_max_pool2d_with_indices
+from ._with_indices import adaptive_max_pool3d_with_indices as adaptive_max_pool3d_with_indices
+from ._with_indices import max_pool1d_with_indices as max_pool1d_with_indices
+from ._with_indices import max_pool2d_with_indices as max_pool2d_with_indices
+from ._with_indices import max_pool3d_with_indices as max_pool3d_with_indices
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
     "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
     "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
     "affine_grid",
     "alpha_dropout",
     "antialias_taps",
@@ -190,6 +207,8 @@ __all__ = [
     "grid_sample",
     "group_norm",
     "grouped_mm",
+    "gru",
+    "gru_cell",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
@@ -214,10 +233,15 @@ __all__ = [
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "lstm",
+    "lstm_cell",
     "margin_ranking_loss",
     "max_pool1d",
+    "max_pool1d_with_indices",
     "max_pool2d",
+    "max_pool2d_with_indices",
     "max_pool3d",
+    "max_pool3d_with_indices",
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
@@ -243,6 +267,10 @@ __all__ = [
     "relu6",
     "relu_",
     "rms_norm",
+    "rnn_relu",
+    "rnn_relu_cell",
+    "rnn_tanh",
+    "rnn_tanh_cell",
     "rrelu",
     "rrelu_",
     "scaled_dot_product_attention",

@@ -115,14 +115,15 @@ def leaky_relu(input: jax.Array, negative_slope: float = 0.01, inplace: bool = F
     return jnp.where(input > 0, input, input * negative_slope)
 
 
-def prelu(input: jax.Array, weight: jax.Array, *, channels_last: bool = True) -> jax.Array:
+def prelu(input: jax.Array, weight: jax.Array, *, channels_last: bool | None = None) -> jax.Array:
     """Scale what is not positive by a learnt slope; the twin of ``torch.nn.functional.prelu``.
 
     Shape:
         weight: a scalar, (1,), or one slope per channel.
 
     Args:
-        channels_last: the channels are on the last axis; False takes axis 1, as torch does.
+        channels_last: the channels are on the last axis; False takes axis 1, as torch does. None
+            means True for arrays of rank 4 and 5, which are feature maps, and False otherwise.
 
     Raises:
         ValueError: as many slopes as the channel axis has not.
@@ -133,6 +134,8 @@ def prelu(input: jax.Array, weight: jax.Array, *, channels_last: bool = True) ->
     Source: torch.nn.functional.prelu, PyTorch 2.13 documentation.
     """
     check_floating(input, "prelu")
+    if channels_last is None:
+        channels_last = input.ndim in (4, 5)
     axis = -1 if channels_last else 1
     channels = input.shape[axis] if input.ndim > 1 else 1
     if weight.ndim > 1 or (weight.size != 1 and (input.ndim == 0 or weight.size != channels)):
@@ -144,9 +147,9 @@ def prelu(input: jax.Array, weight: jax.Array, *, channels_last: bool = True) ->
     shape = [1] * input.ndim
     if weight.size != 1:
         shape[axis] = channels
-    wide = compute_dtype(input.dtype)  # the slope's gradient is a sum over the whole array
-    slope = weight.astype(wide).reshape(shape)
-    return jnp.where(input > 0, input, (input.astype(wide) * slope).astype(input.dtype))
+    wide = compute_dtype(input.dtype)
+    x, slope = input.astype(wide), weight.astype(wide).reshape(shape)
+    return jnp.where(x > 0, x, x * slope).astype(input.dtype)
 
 
 @elementwise(integers="keep")

@@ -38,7 +38,7 @@ def dropout(
 
     Source: torch.nn.functional.dropout, PyTorch 2.13 documentation.
     """
-    return _dropout(input, p, training, input.shape, rngs, same_order)
+    return drop(input, p, training, input.shape, rngs, same_order)
 
 
 def dropout1d(
@@ -91,25 +91,27 @@ def _channels(x: jax.Array, nd: int, p: float, training: bool, rngs: RandomSourc
     lead = x.shape[:1] if batched else ()
     shape = lead + (1,) * (x.ndim - len(lead) - 1) + x.shape[-1:]
     if batched:
-        return _dropout(x, p, training, shape, rngs, False)
+        return drop(x, p, training, shape, rngs, False)
     # torch adds the batch axis before it draws, so the recorded mask has one
-    return _dropout(x[None], p, training, (1, *shape), rngs, False)[0]
+    return drop(x[None], p, training, (1, *shape), rngs, False)[0]
 
 
-def _dropout(
+def drop(
     x: jax.Array,
     p: float,
     training: bool,
     mask_shape: tuple[int, ...],
     rngs: Any,
     same_order: bool,
+    rows: jax.Array | None = None,
 ) -> jax.Array:
+    """Drop with a mask of its own shape; ``rows`` as in ``keep_mask``."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout: probability has to be between 0 and 1, got {p}.")
     if not training or p == 0.0 or x.size == 0:
         return x
     if p == 1.0:
         return x * 0
-    keep = keep_mask(rngs, 1.0 - p, mask_shape, same_order=same_order)
+    keep = keep_mask(rngs, 1.0 - p, mask_shape, same_order=same_order, rows=rows)
     scale = jnp.where(keep, 1.0 / (1.0 - p), 0.0).astype(x.dtype)
     return x * jnp.broadcast_to(scale, x.shape)
