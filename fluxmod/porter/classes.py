@@ -146,6 +146,8 @@ def _name(groups: list[Group]) -> None:
     taken: dict[str, int] = {}
     for group in groups:
         name = group.cls.__name__.lstrip("_") or "Model"
+        if group.cls.__module__.startswith("torch.nn."):
+            name = f"Tied{name}" if name in ("Linear", "Embedding") else name
         if group.instances[0].is_function:
             group.name = "build"
             continue
@@ -167,6 +169,9 @@ class ClassCode:
         self.init: Init = init_of(group.cls)
         self.instances = group.instances
         self.env = [recover(i.module, self.init) for i in self.instances]
+        self.votes: list[dict[str, list[Any]]] = [
+            {name: [value] for name, value in env.items()} for env in self.env
+        ]
         self.columns: dict[str, list[Any]] = {}
         self.used: dict[str, None] = {}
         self.local: dict[str, str] = {}
@@ -186,6 +191,11 @@ class ClassCode:
         self.finish()
 
     def take_defaults(self) -> None:
+        """Settle each argument on the value that most places show; an attribute may have moved."""
+        for env, votes in zip(self.env, self.votes, strict=True):
+            for name, values in votes.items():
+                best = max(values[::-1], key=lambda v: sum(same(v, other) for other in values))
+                env[name] = best
         for name, parameter in self.init.parameters.items():
             default = parameter.default
             if isinstance(default, (int, float, bool, str, tuple)):
@@ -467,8 +477,8 @@ class ClassCode:
             if node.value.id in self.init.parameters:
                 key = ast.unparse(node)
         if key is not None:
-            for env, value in zip(self.env, values, strict=True):
-                env.setdefault(key, value)
+            for votes, value in zip(self.votes, values, strict=True):
+                votes.setdefault(key, []).append(value)
 
     def proposal(self, node: ast.expr, values: list[Any]) -> str | None:
         try:

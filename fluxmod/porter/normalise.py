@@ -100,6 +100,8 @@ class _Builder:
             node = self.root_of(leaf)
             if node in self.stale:
                 self.refresh(node)
+            if node not in self.env and isinstance(val := node.meta.get("val"), torch.SymInt):
+                return Size(val, ("lit",))  # read inside a layer: found again by its symbol
             return self.env[node]
         if isinstance(leaf, torch.SymInt):
             return self.symbol(leaf)

@@ -25,6 +25,7 @@ from .classes import ClassCode, group_instances
 from .emit import module_text
 from .ir import Call, Param, Value
 from .leaves import Leaf
+from .leaves import match as leaf_match
 from .normalise import normalise
 from .partition import attach_sizes, fuse_subscripts, mark_chains, pair_modes, prune
 from .specs import Instance, Specs
@@ -71,8 +72,9 @@ _PORTS: weakref.WeakKeyDictionary[nnx.Module, Port] = weakref.WeakKeyDictionary(
 class _Program:
     """The bodies written so far; what a writer may ask about the rest of the model."""
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, root: torch.nn.Module, declined: set[str]) -> None:
         self.root = root
+        self.declined = declined
         self.bodies: dict[int, Body] = {}
 
     def signature(self, call: Call) -> list[tuple[str, str | None, str]]:
@@ -155,8 +157,9 @@ def translate(
         notes.append(f"training mode could not be traced: {error}")
     seconds["capture"] = time.perf_counter() - start
     start = time.perf_counter()
-    graph = normalise(evaluation, torch_module)
-    other = normalise(training, torch_module) if training is not None else None
+    leaf_of, declined = _leaf_of(torch_module)
+    graph = normalise(evaluation, torch_module, leaf_of)
+    other = normalise(training, torch_module, leaf_of) if training is not None else None
     _missing(graph.root, torch_module)
     if other is not None:
         _missing(other.root, torch_module)
@@ -171,17 +174,20 @@ def translate(
         elementwise = frozenset(lower.ELEMENTWISE)
         layout.assign(each, elementwise, torch=options.layout == "torch")
         mark_chains(each.root)
-        program = _Program(torch_module)
+        program = _Program(torch_module, declined)
         program.write(each.root)
         programs.append((each, program))
-    result = _assemble(torch_module, programs, notes)
+    result = _assemble(torch_module, programs, notes, declined)
     seconds["write"] = time.perf_counter() - start
     result.seconds.update(seconds)
     return result
 
 
 def _assemble(
-    root: torch.nn.Module, programs: list[tuple[Any, _Program]], notes: list[str]
+    root: torch.nn.Module,
+    programs: list[tuple[Any, _Program]],
+    notes: list[str],
+    declined: set[str],
 ) -> Port:
     graph, program = programs[0]
     calls = list(_calls(graph.root))
@@ -192,7 +198,7 @@ def _assemble(
                 layers.setdefault(call.path, call.leaf)
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called)
+    specs = Specs(root, layers, code, called, declined)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
@@ -249,8 +255,32 @@ def _assemble(
 def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module) -> None:
     """What is held twice is set once and shared, at the end of the root's constructor."""
     for path, source in specs.aliases:
-        target = paths.expression(root, path)
-        code.lines.append(f"{target} = {paths.expression(root, source)}")
+        names = [_stored(root, name, specs) for name in (path, source)]
+        code.lines.append(" = ".join(paths.expression(root, name) for name in names))
+
+
+def _stored(root: torch.nn.Module, path: str, specs: Specs) -> str:
+    """The Flax path of a parameter, a module's path as it is."""
+    owner, _, _ = path.rpartition(".")
+    if path in dict(root.named_modules(remove_duplicate=False)) or owner in specs.declined:
+        return path
+    return paths.stored_as(root, path)[0]
+
+
+def _leaf_of(root: torch.nn.Module) -> tuple[Callable[[torch.nn.Module], Leaf | None], set[str]]:
+    """Layer or code for each module: a weight tied between layouts makes one of them code."""
+    owners: dict[int, list[str]] = {}
+    for path, tensor in root.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(tensor), []).append(path)
+    declined: set[str] = set()
+    for places in owners.values():
+        if len(places) < 2:
+            continue
+        stored = {p: paths.stored_as(root, p)[1] for p in places}
+        if len(set(stored.values())) > 1:
+            declined |= {p.rpartition(".")[0] for p, perm in stored.items() if perm is not None}
+    modules = {id(root.get_submodule(path)) for path in declined}
+    return (lambda m: None if id(m) in modules else leaf_match(m)), declined
 
 
 def _bodies_by_module(program: tuple[Any, _Program]) -> dict[int, list[Body]]:

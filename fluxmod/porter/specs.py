@@ -61,8 +61,14 @@ class Specs:
     """Builds the specs of a whole model; shared parts appear once."""
 
     def __init__(
-        self, root: torch.nn.Module, layers: dict[str, Leaf], code: set[int], called: set[int]
+        self,
+        root: torch.nn.Module,
+        layers: dict[str, Leaf],
+        code: set[int],
+        called: set[int],
+        declined: set[str],
     ) -> None:
+        self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
         self.code = code  # modules that need a class although they look like a container
@@ -84,10 +90,14 @@ class Specs:
             self.aliases.append((path, self.seen[id(module)]))
             return Alias(self.seen[id(module)])
         self.seen[id(module)] = path
-        leaf = self.layers.get(path) or leaves.match(module)
+        leaf = None
+        if path not in self.declined:
+            leaf = self.layers.get(path) or leaves.match(module)
         if leaf is not None:
             for name, tensor in module.named_parameters():
-                self.arrays.setdefault(id(tensor), f"{path}.{name}")
+                here = f"{path}.{name}" if path else name
+                if self.arrays.setdefault(id(tensor), here) != here:
+                    self.aliases.append((here, self.arrays[id(tensor)]))
             return leaf
         kind = type(module).__name__
         plain = kind in leaves.CONTAINERS and type(module).__module__.startswith("torch.nn")

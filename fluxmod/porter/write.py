@@ -84,6 +84,8 @@ class _Writer:
         self.bound: dict[str, Value] = {}
         self.unpacked: dict[tuple[int, int], str] = {}
         self.values: list[Value] = []
+        self.last: dict[int, int] = {}
+        self.now = -1
 
     def run(self) -> Body:
         self.arguments()
@@ -179,7 +181,6 @@ class _Writer:
                 self.position[index] = (
                     len(items) if consumer == len(items) else self.position[consumer]
                 )
-        self.last: dict[int, int] = {}
         for table in (uses, sizes):
             for key, places in table.items():
                 reached = max(len(items) if p == len(items) else self.position[p] for p in places)
@@ -284,7 +285,9 @@ class _Writer:
         path = self.reach(value)
         if path is None:
             return self.consts(self, value), None
-        flax, perm = paths.stored_as(self.root, path)
+        flax, perm = path, None
+        if path.rpartition(".")[0] not in self.consts.declined:
+            flax, perm = paths.stored_as(self.root, path)
         rest = paths.relative(flax, self.call.path)
         assert rest is not None  # noqa: S101 - reach() has checked it
         del param
@@ -334,10 +337,10 @@ class _Writer:
         texts = []
         for size, hint in zip(actual, hints, strict=True):
             value = size.value if isinstance(size, Size) else size
-            text = None
-            if isinstance(hint, Size) and same_number(hint.value, value):
+            text = "-1" if type(value) is int and value == -1 else None
+            if text is None and isinstance(hint, Size) and same_number(hint.value, value):
                 text = self.try_size(hint)
-            texts.append(text or (str(size) if size == -1 else self.size(size)))
+            texts.append(text or self.size(size))
         return texts
 
     def try_size(self, size: Size) -> str | None:
