@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import leaves
+from fluxmod._paths import join
+
+from . import leaves, paths
 from .constructors import (
     Init,
     Unknown,
@@ -179,11 +181,16 @@ class ClassCode:
         self.lines: list[str] = []
         self.obstacles: list[str] = []
         self.collecting = True
+        self.resolved: set[str] = set()
 
     def run(self) -> None:
         """Collect what the source says first, then write."""
-        for collecting in (True, False):
-            self.collecting = collecting
+        for round_ in range(3):
+            self.collecting = collecting = round_ < 2
+            if round_ == 1:
+                for votes in self.votes:
+                    for name in self.init.fallbacks:
+                        votes.pop(name, None)
             self.columns, self.used, self.local, self.constants = {}, {}, {}, {}
             self.lines = self.statements()
             if collecting:
@@ -219,7 +226,8 @@ class ClassCode:
             elif parameter is not None and isinstance(
                 parameter.default, (int, float, bool, str, tuple, type(None))
             ):
-                default = literal(parameter.default)
+                if parameter.default is not None or any(v is None for v in values):
+                    default = literal(parameter.default)
             self.group.parameters[name] = default
         required = {n: d for n, d in self.group.parameters.items() if d is None}
         optional = {n: d for n, d in self.group.parameters.items() if d is not None}
@@ -239,7 +247,10 @@ class ClassCode:
         first = self.instances[0].attributes
         for name in first if len(first) == len(names) else names:
             specs = [i.attributes.get(name) for i in self.instances]
-            if isinstance(specs[0], Alias) or all(isinstance(s, Alias) for s in specs):
+            if all(isinstance(s, Alias) for s in specs):
+                if (text := self.shared(specs)) is not None:
+                    lines.append(f"self.{name} = {text}")
+                    self.resolved.update(join(i.path, name) for i in self.instances)
                 continue
             node = self.init.of_attribute(name)
             lines.append(f"self.{name} = {self.attribute(specs, node, name)}")
@@ -289,6 +300,16 @@ class ClassCode:
             return self.array(specs, node)
         return self.build(specs, node, name)
 
+    def shared(self, specs: list[Alias]) -> str | None:
+        """A part held twice within one instance, as the attribute that has it already."""
+        texts = set()
+        for spec, instance in zip(specs, self.instances, strict=True):
+            rest = paths.relative(spec.path, instance.path)
+            if rest is None:
+                return None
+            texts.add(paths.expression(instance.module, rest))
+        return texts.pop() if len(texts) == 1 else None
+
     def optional(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
         """A child that some instances do not have comes in as an argument."""
         self.column(name, specs)
@@ -319,6 +340,9 @@ class ClassCode:
                 arguments[parameter] = self.value(values, inner, parameter)
             return self.construct(group.name, arguments, group.parameters, group.needs_rngs)
         if isinstance(spec, Alias):
+            if (text := self.shared(specs)) is not None:
+                self.resolved.update(s.place for s in specs)
+                return text
             raise Unported(f"the shared module {spec.path} is created in several places")
         raise Unported(f"cannot build {spec!r}")
 
@@ -368,7 +392,7 @@ class ClassCode:
         texts: list[str] = []
         for index, key in enumerate(specs[0].children):
             children = [s.children[key] for s in specs]
-            inner = element(node, index)
+            inner = element(node, index, key)
             if isinstance(children[0], Array):
                 texts.append(self.array(children, inner).replace("nn.Parameter", "", 1).strip("()")
                              if False else self.array(children, inner))
@@ -458,6 +482,10 @@ class ClassCode:
             if any(v is None for v in values):
                 return self.column(name, values)
             return self.build(values, node, name)
+        if isinstance(node, ast.Name) and node.id in self.init.fallbacks:
+            text = self.proposal(self.init.fallbacks[node.id], values)
+            if text is not None:
+                return text
         if self.collecting and node is not None:
             self.collect(node, values)
         if node is not None and not isinstance(node, ast.Constant):

@@ -42,7 +42,7 @@ class Init:
         self.parameters: dict[str, inspect.Parameter] = {}
         self.attributes: dict[str, ast.expr] = {}
         self.locals: dict[str, ast.expr] = {}
-        self.config: set[str] = set()
+        self.fallbacks: dict[str, ast.expr] = {}  # ``a = a or b``: what a is when not given
         try:
             function = inspect.unwrap(cls.__init__)
             parsed = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
@@ -64,6 +64,16 @@ class Init:
                 elif isinstance(target, ast.Name) and node.value is not None:
                     counts[target.id] = counts.get(target.id, 0) + 1
                     self.locals[target.id] = node.value
+        for node in ast.walk(parsed):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+                if name in self.parameters and isinstance(node.value, ast.BoolOp):
+                    self.fallbacks[name] = node.value.values[-1]
+            if isinstance(node, ast.If) and len(node.body) == 1:
+                inner = node.body[0]
+                if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Name):
+                    if inner.targets[0].id in self.parameters:
+                        self.fallbacks[inner.targets[0].id] = inner.value
         for name, count in counts.items():
             if count > 1 or name in self.parameters:
                 self.locals.pop(name, None)
@@ -139,11 +149,18 @@ def argument(node: ast.expr | None, function: Any, name: str) -> ast.expr | None
     return found if isinstance(found, ast.expr) else None
 
 
-def element(node: ast.expr | None, index: int) -> ast.expr | None:
-    """The expression of one child in ``Sequential(a, b)``, ``ModuleList([a, b])`` or a loop."""
+def element(node: ast.expr | None, index: int, key: str) -> ast.expr | None:
+    """The expression of one child in ``Sequential(a, b)``, ``ModuleList([a, b])``, a dict or a loop."""
     if not isinstance(node, ast.Call):
         return None
     arguments: list[ast.expr] = list(node.args)
+    if len(arguments) == 1 and not key.isdigit():
+        inner = arguments[0]
+        if isinstance(inner, ast.Call) and not inner.args:
+            return next((k.value for k in inner.keywords if k.arg == key), None)
+        if isinstance(inner, ast.Dict):
+            pairs = zip(inner.keys, inner.values, strict=True)
+            return next((v for k, v in pairs if isinstance(k, ast.Constant) and k.value == key), None)
     if len(arguments) == 1 and isinstance(arguments[0], ast.Starred):
         arguments = [arguments[0].value]
     if len(arguments) == 1 and isinstance(arguments[0], (ast.ListComp, ast.GeneratorExp)):

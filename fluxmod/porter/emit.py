@@ -7,10 +7,10 @@ from typing import Any
 
 from fluxmod import nn
 
-from .classes import ClassCode, Group
+from .classes import ClassCode, Group, is_spec
 from .ir import Value, tree_values
 from .layout import last
-from .loops import rolled
+from .loops import rolled, unpacked
 from .style import WIDTH, statement
 from .write import Body
 
@@ -47,7 +47,12 @@ def class_text(code: ClassCode) -> str:
     body = group.body
     if group.instances[0].is_function:
         return _function_text(code)
-    lines = [f"class {group.name}(nn.Module):", *_docstring(group, body), ""]
+    numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
+    base = "nn.Sequential" if numbered else "nn.Module"
+    if numbered:
+        parts = ", ".join(line.partition(" = ")[2] for line in numbered)
+        code.lines = [f"super().__init__({parts})"]
+    lines = [f"class {group.name}({base}):", *_docstring(group, body), ""]
     axes = axes_of(body) if body is not None else None
     if axes is not None:
         lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
@@ -63,7 +68,7 @@ def class_text(code: ClassCode) -> str:
     if body is not None:
         lines += _call_signature(group, body)
         replaced = [_substitute(line, code) for line in group.lines]
-        for line in rolled(replaced, code.group.instances[0].module):
+        for line in rolled(unpacked(replaced), code.group.instances[0].module):
             lines += statement(line, 8)
     while lines and not lines[-1]:
         lines.pop()
@@ -81,7 +86,7 @@ def _function_text(code: ClassCode) -> str:
 
 def _substitute(line: str, code: ClassCode) -> str:
     table = getattr(code, "replacements", {})
-    line = _MARK.sub(lambda m: table.get(m[0], m[0]), line)
+    line = _MARK.sub(lambda m: table.get(m[0], m[0]), line).replace("[...][", "[")
     return re.sub(r"self\.(\w+)\.(\w+)\b", lambda m: _flat_attr(m, code), line)
 
 
@@ -197,6 +202,9 @@ def _signature(group: Group) -> list[str]:
 def _hint(values: list[Any]) -> str:
     """The type of a constructor argument, as its values show it."""
     kinds = {type(v).__name__ for v in values}
+    if "NoneType" in kinds and len(kinds) == 2 and not any(map(is_spec, values)):
+        other = _hint([v for v in values if v is not None])
+        return f"{other} | None" if other else ""
     if kinds <= {"Leaf", "Instance", "Listing", "NoneType"}:
         return ": nn.Module | None" if "NoneType" in kinds else ": nn.Module"
     if kinds == {"int", "float"}:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
 from .leaves import Leaf
+from .partition import is_chain
 
 __all__ = ["assign", "channel_of", "last"]
 
@@ -130,10 +131,31 @@ class _Layout:
                 self.leaf(item)
                 self.items.append(item)
             else:
+                self.enter(item)
                 self.call(item)
                 self.items.append(item)
         call.items = self.items
         self.items, self.where = saved
+
+    def enter(self, call: Call) -> None:
+        """Bring a Sequential's argument into the order that its first layer wants, out here."""
+        inside, deeper = [], call
+        while is_chain(deeper.module) and len(deeper.args) == 1 and deeper.items:
+            inside.append(deeper)
+            first = deeper.items[0]
+            if not isinstance(first, Call) or first.args != deeper.args:
+                return
+            deeper = first
+            if first.leaf is not None:
+                value = first.args[0]
+                if not isinstance(value, Value) or first.leaf.axes().elementwise:
+                    return
+                order = _channels(first.leaf.axes().of_input(0), value.rank)
+                if order is not None:
+                    moved = self.ordered(value, order)
+                    for each in [*inside, first]:
+                        each.args = (moved,)
+                return
 
     # --- bringing values into an order
 

@@ -153,7 +153,7 @@ def _by_name(name: str, module: torch.nn.Module) -> Leaf | None:
 
 def _compact(argument: str, value: Any) -> Any:
     """Write (3, 3) as 3 where both mean the same."""
-    numbers = isinstance(value, tuple) and len(set(value)) == 1 and len(value) > 1
+    numbers = isinstance(value, tuple) and len(set(value)) == 1
     spread = ("kernel_size", "stride", "padding", "dilation", "output_padding")
     if numbers and argument in spread and type(value[0]) is int:
         return value[0]

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["rolled"]
+__all__ = ["rolled", "unpacked"]
 
-_CHILD = re.compile(r"(self(?:\.\w+)+)\[(\d+)\]")
+_CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
+_UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
 _NUMBERED = re.compile(r"^(\w+?)(?:s|es|_list)$")
 
 
@@ -20,6 +21,30 @@ def rolled(lines: list[str], module: torch.nn.Module) -> list[str]:
             start, length, count, offset, others = run
             lines = _loop(lines, path, start, length, count, offset, others, module)
     return lines
+
+
+def unpacked(lines: list[str]) -> list[str]:
+    """``q = qkv[0]``, ``k = qkv[1]``, ... on one line."""
+    out: list[str] = []
+    i = 0
+    while i < len(lines):
+        first = _UNPACK.match(lines[i])
+        names: list[str] = []
+        while i + len(names) < len(lines):
+            match = _UNPACK.match(lines[i + len(names)])
+            if not match or not first or match[2] != first[2] or int(match[3]) != len(names):
+                break
+            if match[1] in (first[2], *names):
+                break
+            names.append(match[1])
+        if len(names) > 1 and first:
+            items = ", ".join(f"{first[2]}[{k}]" for k in range(len(names)))
+            out.append(f"{', '.join(names)} = {items}")
+            i += len(names)
+        else:
+            out.append(lines[i])
+            i += 1
+    return out
 
 
 def _lists(lines: list[str]) -> Iterator[str]:
@@ -105,13 +130,13 @@ def _loop(
 
 def _size(module: torch.nn.Module, path: str) -> int:
     found: torch.nn.Module = module
-    for name in path.split(".")[1:]:
+    for name in re.findall(r"\w+", path)[1:]:
         found = getattr(found, name)
     return len(found)  # type: ignore[arg-type]
 
 
 def _singular(path: str, taken: set[str]) -> str:
-    name = path.rpartition(".")[2]
+    name = re.findall(r"\w+", path)[-1]
     match = _NUMBERED.match(name)
     base = match[1] if match else "layer"
     if name == "layers" or base in taken or base in ("h", "self"):

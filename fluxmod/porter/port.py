@@ -233,7 +233,7 @@ def _assemble(
             obstacles.append(Obstacle(group.instances[0].path, str(error), group.cls.__qualname__))
     _raise(obstacles, root)
     if specs.aliases:
-        _tie(codes[-1], specs, root)
+        _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
     text = module_text(codes, origin)
     from .emit import axes_of
@@ -252,9 +252,13 @@ def _assemble(
     )
 
 
-def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module) -> None:
+def _tie(
+    code: ClassCode, specs: Specs, root: torch.nn.Module, resolved: set[str]
+) -> None:
     """What is held twice is set once and shared, at the end of the root's constructor."""
     for path, source in specs.aliases:
+        if path in resolved:
+            continue
         names = [_stored(root, name, specs) for name in (path, source)]
         code.lines.append(" = ".join(paths.expression(root, name) for name in names))
 

@@ -55,6 +55,7 @@ class Alias:
     """A module or parameter that is held elsewhere too."""
 
     path: str
+    place: str = ""
 
 
 class Specs:
@@ -88,7 +89,7 @@ class Specs:
         """The spec of a module."""
         if id(module) in self.seen and path:
             self.aliases.append((path, self.seen[id(module)]))
-            return Alias(self.seen[id(module)])
+            return Alias(self.seen[id(module)], path)
         self.seen[id(module)] = path
         leaf = None
         if path not in self.declined:
@@ -119,7 +120,7 @@ class Specs:
                 where = f"{path}.{name}" if path else name
                 if id(tensor) in self.arrays:
                     self.aliases.append((where, self.arrays[id(tensor)]))
-                    found[name] = Alias(self.arrays[id(tensor)])
+                    found[name] = Alias(self.arrays[id(tensor)], where)
                     continue
                 self.arrays[id(tensor)] = where
                 kept = kind == "parameter" or name not in module._non_persistent_buffers_set

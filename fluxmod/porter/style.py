@@ -180,6 +180,8 @@ def _tail(node: ast.expr, indent: int, prefix: str, *, tuple_bare: bool = False)
     flat = _bare(node) if tuple_bare else expression(node)
     if indent + len(prefix) + len(flat) <= WIDTH:
         return prefix + flat
+    if (hanging := _hanging(node, indent, prefix)) is not None:
+        return hanging
     chained = _links(node)
     wrap = isinstance(node, (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp)) or chained is not None
     if wrap:
@@ -193,6 +195,21 @@ def _tail(node: ast.expr, indent: int, prefix: str, *, tuple_bare: bool = False)
             body = pad.join(_operands(node, inner))
         return f"{prefix}({pad}{body}\n{' ' * indent})"
     return prefix + _exploded(node, indent)
+
+
+def _hanging(node: ast.expr, indent: int, prefix: str) -> str | None:
+    """``x + f(...)`` split inside the last call, where there is one operator only."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.right, ast.Call) or not node.right.args:
+        return None
+    symbol, own = _BINARY[type(node.op)]
+    if isinstance(node.left, ast.BinOp) and _BINARY[type(node.left.op)][1] == own:
+        return None
+    if _links(node.right) is not None:
+        return None
+    head = f"{prefix}{expression(node.left, own)} {symbol} "
+    split = _exploded(node.right, indent)
+    first = split.split("\n")[0]
+    return head + split if indent + len(head) + len(first) <= WIDTH else None
 
 
 def _links(node: ast.expr) -> list[str] | None:
@@ -294,9 +311,10 @@ def _lines(parts: list[tuple[str, ast.expr]], indent: int, *, one_line: bool = T
     if one_line and indent + len(flat) <= WIDTH:
         return pad + flat
     texts = []
+    comma = "," if len(parts) > 1 or not one_line else ""
     for prefix, node in parts:
         text = prefix + expression(node, 2)
         if indent + len(text) + 1 > WIDTH:
             text = prefix + _exploded(node, indent)
-        texts.append(f"{text},")
+        texts.append(f"{text}{comma}")
     return pad + pad.join(texts)

@@ -85,6 +85,7 @@ class _Writer:
         self.unpacked: dict[tuple[int, int], str] = {}
         self.values: list[Value] = []
         self.last: dict[int, int] = {}
+        self.last_use: dict[int, int] = {}
         self.now = -1
 
     def run(self) -> Body:
@@ -181,6 +182,10 @@ class _Writer:
                 self.position[index] = (
                     len(items) if consumer == len(items) else self.position[consumer]
                 )
+        self.last_use = {
+            key: max(len(items) if p == len(items) else self.position[p] for p in places)
+            for key, places in uses.items()
+        }
         for table in (uses, sizes):
             for key, places in table.items():
                 reached = max(len(items) if p == len(items) else self.position[p] for p in places)
@@ -388,7 +393,7 @@ class _Writer:
         """One axis of an array in scope; sizes that the source unpacks are unpacked at the top."""
         place = value.layout.index(axis)
         named = self.dims.get(id(value), {})
-        if len(named) > 1 or (name and self.counts.get((id(value), axis), 0) > 1):
+        if len(named) > 1 or (named and name and self.counts.get((id(value), axis), 0) > 1):
             self.unpack(value, named)
             if (id(value), axis) in self.unpacked:
                 return self.unpacked[id(value), axis]
@@ -548,7 +553,13 @@ class _Writer:
         if name in self.unpacked.values():
             return False
         other = self.bound.get(name)
-        return other is None or self.last.get(id(other), -1) <= self.now
+        if other is None or self.last.get(id(other), -1) <= self.now:
+            return True
+        named = self.dims.get(id(other), {})
+        if named and self.last_use.get(id(other), -1) <= self.now:
+            self.unpack(other, named)  # only its sizes are needed from here on
+            return all((id(other), axis) in self.unpacked for axis in named)
+        return False
 
     def move_away(self, name: str) -> bool:
         """Give the value that has a name one of its other names."""
