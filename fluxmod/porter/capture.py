@@ -60,6 +60,7 @@ class CallRecord:
     index: int
     items: list[Any] = field(default_factory=list)
     out: Any = None
+    out_type: Any = None
     names: dict[Any, list[str]] = field(default_factory=dict)
     where: str = ""
 
@@ -147,6 +148,8 @@ class _Recorder:
         finally:
             self.stack.pop()
         record.out = self.tree(out)
+        plain = isinstance(out, (torch.Tensor, tuple, list)) or type(out) is dict
+        record.out_type = None if plain else type(out)
         self.held.append((args, kwargs, out))
         return out
 

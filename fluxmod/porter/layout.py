@@ -73,7 +73,11 @@ def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
         if not torch and id(value) in wanted and value.rank > 2:
             value.order = last(value.rank)
     if root.leaf is None:
-        _Layout(elementwise, wanted).call(root)
+        work = _Layout(elementwise, wanted)
+        work.call(root)
+        if torch:
+            work.items, work.where = root.items, root.index
+            root.out = work.plain(root.out)
 
 
 def _channels(entry: Any, rank: int) -> tuple[int, ...] | None:

@@ -40,7 +40,10 @@ _MULTI = ("unbind", "chunk", "split", "split_with_sizes", "tensor_split")
 class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
-    def __init__(self, root: Call, inputs: list[Value], training: bool) -> None:
+    def __init__(
+        self, root: Call, inputs: list[Value], training: bool, out_type: Any = None
+    ) -> None:
+        self.out_type = out_type
         self.root = root
         self.inputs = inputs
         self.training = training
@@ -79,7 +82,7 @@ class _Builder:
                 self.env[node] = value
                 inputs.append(value)
         root = self.call(self.trace.root, None)
-        return Graph(root, inputs, self.trace.training)
+        return Graph(root, inputs, self.trace.training, self.trace.root.out_type)
 
     # --- values
 

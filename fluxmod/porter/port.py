@@ -23,7 +23,7 @@ from . import layout, lower, paths
 from .capture import capture
 from .classes import ClassCode, group_instances
 from .emit import module_text
-from .ir import Call, Param, Value
+from .ir import Call, Param, Value, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .normalise import normalise
@@ -58,11 +58,12 @@ class Port:
 
     text: str
     name: str
-    args: dict[str, Any]
-    axes: nn.Axes
     seconds: dict[str, float]
     classes: int
     torch_classes: int
+    inputs: tuple[tuple[Any, ...], ...] = ()  # name, shape, dtype, channel axis
+    out_dtypes: tuple[str, ...] = ()
+    out_type: Any = None  # the dataclass that torch returns, if it is one
     notes: tuple[str, ...] = ()
 
 
@@ -236,20 +237,41 @@ def _assemble(
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
     text = module_text(codes, origin)
-    from .emit import axes_of
-
-    whole = isinstance(main, Instance) and main.bodies
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
         main.group.name,
         {},
-        (axes_of(main.bodies[0]) or nn.SAME) if whole else nn.SAME,
-        {},
         len(codes),
         len(used),
+        _inputs(graph.root),
+        tuple(str(v.dtype).removeprefix("torch.") for v in tree_values(graph.root.out)),
+        graph.out_type,
         tuple(notes),
     )
+
+
+def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
+    """The model's arguments: name, shape in Flax, dtype, torch's channel axis."""
+    signature = inspect.signature(type(root.module).forward)
+    bound = signature.bind(root.module, *root.args, **root.kwargs).arguments
+    trees = {k: v for k, v in bound.items() if k not in ("self", "kwargs")}
+    trees |= bound.get("kwargs", {})
+    rows = []
+    for name, tree in trees.items():
+        for value in tree_values(tree):
+            order, channel = value.layout, value.order and value.order[-1]
+            if root.leaf is not None:
+                entry = root.leaf.axes().of_input(0)
+                if entry is not None and entry.applies_to(value.rank):
+                    channel = entry.axis % value.rank
+                    order = (*(a for a in order if a != channel), channel)
+            shape = tuple(
+                ("N" if a == 0 else value.symbols[a]) if value.symbols[a] else value.shape[a]
+                for a in order
+            )
+            rows.append((name, shape, str(value.dtype).removeprefix("torch."), channel))
+    return tuple(rows)
 
 
 def _tie(
