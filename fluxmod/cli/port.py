@@ -25,7 +25,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     init: Annotated[str, typer.Option(help="Constructor arguments as JSON.")] = "{}",
     weights: Annotated[Path | None, typer.Option(help="Also write the weights here.")] = None,
-    layout: Annotated[Literal["flax", "torch"], typer.Option(help="Order at the boundary.")] = "flax",
+    layout: Annotated[Literal["flax", "torch"], typer.Option(help="Outer order.")] = "flax",
     check: Annotated[bool, typer.Option(help="End with the certificate.")] = True,
 ) -> None:
     """Turn a torch module into Flax source; exit 1 if it cannot be done or is not equal."""
@@ -85,7 +85,7 @@ def _inputs(specs: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         match = _SPEC.match(spec.strip())
         kind = getattr(torch, match[2], None) if match else None
         if match is None or not isinstance(kind, torch.dtype):
-            raise ValueError(f"--input {spec!r}: expected dtype[sizes], as in float32[2,3,224,224].")
+            raise ValueError(f"--input {spec!r}: expected dtype[sizes], as in int64[2,16]<100.")
         shape = [int(n) for n in match[3].split(",") if n.strip()]
         if kind.is_floating_point:
             value = torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)

@@ -109,8 +109,10 @@ class _Recorder:
         if isinstance(tree, Mapping):
             return {key: self.tree(value) for key, value in tree.items()}
         if isinstance(tree, (tuple, list)):
-            return type(tree)(self.tree(v) for v in tree) if type(tree) in (tuple, list) else tuple(
-                self.tree(v) for v in tree
+            return (
+                type(tree)(self.tree(v) for v in tree)
+                if type(tree) in (tuple, list)
+                else tuple(self.tree(v) for v in tree)
             )
         if hasattr(tree, "__dataclass_fields__"):
             fields = tree.__dataclass_fields__
@@ -307,7 +309,9 @@ def _export(
             lambda x: {0: auto} if isinstance(x, torch.Tensor) and x.dim() else None,
             (args, kwargs),
         )
-        if not any(isinstance(s, dict) for s in pytree.tree_leaves(shapes, lambda s: s == {0: auto})):
+        if not any(
+            isinstance(s, dict) for s in pytree.tree_leaves(shapes, lambda s: s == {0: auto})
+        ):
             shapes = None
         else:
             shapes = _named_shapes(module, *shapes)
@@ -325,7 +329,7 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.disabled = True
     # whether a mask is causal is a hint for torch's kernels, found by looking at its values
-    hint = mock.patch("torch.nn.modules.transformer._detect_is_causal_mask", lambda *a, **k: False)
+    hint = mock.patch("torch.nn.modules.transformer._detect_is_causal_mask", return_value=False)
     try:
         with warnings.catch_warnings(), hint:
             warnings.simplefilter("ignore")

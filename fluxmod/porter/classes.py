@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
-import re
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from fluxmod._paths import join
 
 from . import leaves, paths
+from .arrays import buffer_value, shape_nodes
 from .constructors import (
     Init,
     Unknown,
@@ -26,137 +23,13 @@ from .constructors import (
     recover,
     repetitions,
 )
+from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
-from .write import Body, Unported, plain
+from .words import Body, Unported, literal
 
-__all__ = ["ClassCode", "Group", "group_instances"]
-
-_MARK = re.compile(r"_number_(\d+)_")
-
-
-@dataclass(eq=False)
-class Group:
-    """Instances that share one class."""
-
-    cls: type
-    instances: list[Instance]
-    lines: list[str]
-    signature: list[tuple[str, str | None, str]]
-    name: str = ""
-    parameters: dict[str, str | None] = field(default_factory=dict)  # name -> default's text
-    needs_rngs: bool = False
-    optional: dict[str, None] = field(default_factory=dict)
-
-    @property
-    def body(self) -> Body | None:
-        """The body of the first instance that was called."""
-        return next((b for i in self.instances for b in i.bodies), None)
-
-
-def group_instances(instances: list[Instance]) -> list[Group]:
-    """Put instances with the same code together, in the order in which classes are needed."""
-    groups: dict[Any, Group] = {}
-    for instance in instances:
-        body = instance.bodies[0] if instance.bodies else None
-        lines = body.lines if body else []
-        signature = body.signature if body else []
-        names = tuple(instance.attributes)
-        key = (type(instance.module), tuple(lines), tuple(signature), names, tuple(body.attrs) if body else ())
-        if key not in groups:
-            groups[key] = Group(type(instance.module), [], list(lines), list(signature))
-        groups[key].instances.append(instance)
-        instance.group = groups[key]
-    merged = _merge_optional(list(groups.values()))
-    _name(merged)
-    return merged
-
-
-def _merge_optional(groups: list[Group]) -> list[Group]:
-    """Join classes that differ only in a child that some instances do not have."""
-    kept: list[Group] = []
-    for group in groups:
-        partner = next((g for g in kept if g.cls is group.cls and _joined(g, group)), None)
-        if partner is None:
-            kept.append(group)
-    return kept
-
-
-def _joined(first: Group, second: Group) -> bool:
-    """Try to make one class of two; the first takes the second's instances."""
-    names = [set(g.instances[0].attributes) for g in (first, second)]
-    for full, part, extra in ((first, second, names[0] - names[1]), (second, first, names[1] - names[0])):
-        if len(extra) != 1 or (names[0] ^ names[1]) != extra or full.signature != part.signature:
-            continue
-        child = next(iter(extra))
-        lines = _with_condition(full.lines, part.lines, child)
-        if lines is not None:
-            marks = [_MARK.findall("\n".join(g.lines)) for g in (full, part)]
-            if len(marks[0]) != len(marks[1]):
-                continue
-            first.lines = lines
-            first.instances = first.instances + second.instances
-            first.instances.sort(key=lambda i: bool(i.attributes.get(child)) is False)
-            first.optional = {**first.optional, **second.optional, child: None}
-            for instance in first.instances:
-                instance.group = first
-            return True
-    return False
-
-
-def _renumbered(lines: list[str]) -> list[str]:
-    seen: dict[str, str] = {}
-
-    def one(match: re.Match[str]) -> str:
-        return seen.setdefault(match[0], f"_number_{len(seen)}_")
-
-    return [_MARK.sub(one, line) for line in lines]
-
-
-def _with_condition(full: list[str], part: list[str], child: str) -> list[str] | None:
-    """The lines with the child's call made conditional, if that gives both variants."""
-    call = re.compile(rf"self\.{child}\((\w+)\)")
-    places = [i for i, line in enumerate(full) if f"self.{child}" in line]
-    if len(places) != 1 or not (found := call.search(full[places[0]])):
-        return None
-    place, given = places[0], found[1]
-    line = full[place]
-    target, _, right = line.partition(" = ")
-    if right == found[0] and target == given:
-        without = full[:place] + full[place + 1 :]
-        if _renumbered(without) == _renumbered(part):
-            block = [f"if self.{child} is not None:", f"    {line}"]
-            return [*full[:place], *block, *full[place + 1 :]]
-    if right == found[0]:
-        after = [re.sub(rf"\b{target}\b", given, x) for x in full[place + 1 :]]
-        if _renumbered(full[:place] + after) == _renumbered(part):
-            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
-            return [*full[:place], chosen, *full[place + 1 :]]
-        if _renumbered([*full[:place], f"{target} = {given}", *full[place + 1 :]]) == _renumbered(part):
-            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
-            return [*full[:place], chosen, *full[place + 1 :]]
-    plain_line = line.replace(found[0], given)
-    if _renumbered([*full[:place], plain_line, *full[place + 1 :]]) == _renumbered(part):
-        chosen = line.replace(found[0], f"({given} if self.{child} is None else {found[0]})")
-        return [*full[:place], chosen, *full[place + 1 :]]
-    return None
-
-
-def _name(groups: list[Group]) -> None:
-    """torch's class names; a second class of one name gets a number."""
-    taken: dict[str, int] = {}
-    for group in groups:
-        name = group.cls.__name__.lstrip("_") or "Model"
-        if group.cls.__module__.startswith("torch.nn."):
-            name = f"Tied{name}" if name in ("Linear", "Embedding") else name
-        if group.instances[0].is_function:
-            group.name = "build"
-            continue
-        if name in ("Module", "Sequential", "ModuleList"):
-            name = "Model"
-        taken[name] = taken.get(name, 0) + 1
-        group.name = name if taken[name] == 1 else f"{name}{taken[name]}"
+__all__ = ["ClassCode", "is_spec"]
 
 
 _ABSENT = object()
@@ -234,11 +107,13 @@ class ClassCode:
         self.group.parameters = required | optional
 
     def dotted(self, name: str) -> str:
+        """The dotted name, ``config.hidden_size``, behind an argument."""
         return next((k for env in self.env for k in env if k.endswith(f".{name}")), name)
 
     # --- statements
 
     def statements(self) -> list[str]:
+        """The lines of ``__init__``."""
         lines: list[str] = []
         body = self.group.body
         names: dict[str, None] = {}
@@ -349,6 +224,7 @@ class ClassCode:
     def construct(
         self, name: str, arguments: dict[str, str], defaults: dict[str, str | None], rngs: bool
     ) -> str:
+        """A call of another generated class."""
         shown, keyword = [], False
         for parameter, text in arguments.items():
             if text == defaults.get(parameter):
@@ -362,6 +238,7 @@ class ClassCode:
         return f"{name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
+        """A call of a layer of ``fluxmod.nn``."""
         name = specs[0].name
         torch_class = getattr(torch.nn, name, None)
         signature = leaves._signature(name)
@@ -388,14 +265,18 @@ class ClassCode:
         return f"nn.{name}({', '.join(shown)})"
 
     def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:
+        """A call of a container; equal children in a row become a loop."""
         kind = specs[0].kind
         texts: list[str] = []
         for index, key in enumerate(specs[0].children):
             children = [s.children[key] for s in specs]
             inner = element(node, index, key)
             if isinstance(children[0], Array):
-                texts.append(self.array(children, inner).replace("nn.Parameter", "", 1).strip("()")
-                             if False else self.array(children, inner))
+                texts.append(
+                    self.array(children, inner).replace("nn.Parameter", "", 1).strip("()")
+                    if False
+                    else self.array(children, inner)
+                )
             else:
                 texts.append(self.build(children, inner, f"{name}{index}"))
         if specs[0].named:
@@ -437,7 +318,9 @@ class ClassCode:
             for a in range(len(shapes[0]))
         ]
         shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-        dtype = "" if tensor.dtype == torch.float32 else DTYPES[tensor.dtype].replace("int64", "int32")
+        dtype = (
+            "" if tensor.dtype == torch.float32 else DTYPES[tensor.dtype].replace("int64", "int32")
+        )
         if specs[0].kind == "parameter":
             text = self.first_value(tensor, shape, dtype, node)
             frozen = "" if tensor.requires_grad else ", requires_grad=False"
@@ -451,6 +334,7 @@ class ClassCode:
         return f"nn.Buffer({text}{persistent}{kept})"
 
     def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
+        """An array of that shape: torch's distribution where the source shows it."""
         comma = f", {dtype}" if dtype else ""
         shown = shape[1:-2] if shape.endswith(",)") else shape
         if tensor.device.type == "meta" or not tensor.numel():
@@ -466,8 +350,16 @@ class ClassCode:
                 return f"jnp.full({shown}, {literal(value)}{comma})"
             return f"jnp.array({literal(value)}{comma})"
         if tensor.dtype.is_floating_point and node is not None:
-            scale = next((ast.unparse(n.left) for n in ast.walk(node) if isinstance(n, ast.BinOp)
-                          and isinstance(n.op, ast.Mult) and isinstance(n.left, ast.Constant)), "")
+            scale = next(
+                (
+                    ast.unparse(n.left)
+                    for n in ast.walk(node)
+                    if isinstance(n, ast.BinOp)
+                    and isinstance(n.op, ast.Mult)
+                    and isinstance(n.left, ast.Constant)
+                ),
+                "",
+            )
             if "randn" in ast.unparse(node):
                 self.group.needs_rngs = True
                 factor = f"{scale} * " if scale else ""
@@ -509,6 +401,7 @@ class ClassCode:
                 votes.setdefault(key, []).append(value)
 
     def proposal(self, node: ast.expr, values: list[Any]) -> str | None:
+        """The source's expression, if it has the right value for every instance."""
         try:
             found = [evaluate(node, env, self.init) for env in self.env]
         except Unknown:
@@ -609,66 +502,3 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return a == b
     return same(a, b)
-
-
-def literal(value: Any) -> str:
-    """A constant as source."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "jnp.inf" if value > 0 else "-jnp.inf" if value < 0 else "jnp.nan"
-    if isinstance(value, tuple):
-        inner = ", ".join(literal(v) for v in value)
-        return f"({inner}{',' if len(value) == 1 else ''})"
-    return plain(value)
-
-
-def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
-    """The expressions of a shape in ``nn.Parameter(torch.zeros(1, n, dim))``."""
-    for call in ast.walk(node) if node is not None else ():
-        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("torch."):
-            sizes: list[ast.expr] = list(call.args)
-            if len(sizes) == 1 and isinstance(sizes[0], (ast.Tuple, ast.List)):
-                sizes = list(sizes[0].elts)
-            if len(sizes) == rank and not any(isinstance(s, ast.Starred) for s in sizes):
-                return list(sizes)
-    return [None] * rank
-
-
-def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
-    """A constant array as code: a range, a mask, frequencies; small ones as they are.
-
-    Raises:
-        Unported: the array is neither; a wall of numbers is no source.
-    """
-    array = tensor.detach().cpu().numpy()
-    dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
-    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-    if array.size and (array == array.reshape(-1)[0]).all():
-        value = array.reshape(-1)[0].item()
-        kind = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}".replace("jnp.int64", "int")
-        if not array.ndim:
-            return f"jnp.array({literal(value)}{kind})"
-        return f"jnp.full({shape}, {literal(value)}{kind})"
-    flat = array.reshape(-1)
-    if flat.size == max(array.shape) and flat.size > 1 and array.dtype.kind in "iu":
-        if (flat == np.arange(flat.size)).all():
-            text = f"jnp.arange({flat.size})"
-            return text if array.ndim == 1 else f"{text}.reshape{shape}"
-    if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
-        n = array.shape[-1]
-        for name in ("tril", "triu"):
-            for offset in (0, 1):
-                want = getattr(np, name)(np.ones((n, n)), offset)
-                if (array.reshape(-1, n, n) == want).all():
-                    ones = f"jnp.ones(({n}, {n}){dtype})"
-                    text = f"jnp.{name}({ones}{f', {offset}' if offset else ''})"
-                    return text if array.ndim == 2 else f"{text}.reshape{shape}"
-    if array.ndim == 1 and array.dtype.kind == "f" and array.size > 1 and array[0] == 1.0:
-        n = array.size
-        base = float(array[1]) ** -n if array[1] > 0 else 0
-        for rounded in (round(base, -1), round(base)):
-            want = 1.0 / (np.float32(rounded) ** (np.arange(0, 2 * n, 2, dtype=np.float32) / np.float32(2 * n)))
-            if rounded > 1 and np.allclose(want, array, rtol=1e-6, atol=0):
-                return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
-    if array.size <= 16:
-        return f"jnp.array({array.tolist()!r}{dtype})"
-    raise Unported("a buffer that is not saved and cannot be written as code")

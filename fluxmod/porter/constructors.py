@@ -137,7 +137,9 @@ def argument(node: ast.expr | None, function: Any, name: str) -> ast.expr | None
     """The expression for one argument in a call of ``function``."""
     if not isinstance(node, ast.Call):
         return None
-    if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+    if any(isinstance(a, ast.Starred) for a in node.args) or any(
+        k.arg is None for k in node.keywords
+    ):
         return None
     try:
         bound = inspect.signature(function).bind(
@@ -150,7 +152,7 @@ def argument(node: ast.expr | None, function: Any, name: str) -> ast.expr | None
 
 
 def element(node: ast.expr | None, index: int, key: str) -> ast.expr | None:
-    """The expression of one child in ``Sequential(a, b)``, ``ModuleList([a, b])``, a dict or a loop."""
+    """The expression of one child in ``Sequential(a, b)``, a list, a dict or a loop."""
     if not isinstance(node, ast.Call):
         return None
     arguments: list[ast.expr] = list(node.args)
@@ -160,7 +162,9 @@ def element(node: ast.expr | None, index: int, key: str) -> ast.expr | None:
             return next((k.value for k in inner.keywords if k.arg == key), None)
         if isinstance(inner, ast.Dict):
             pairs = zip(inner.keys, inner.values, strict=True)
-            return next((v for k, v in pairs if isinstance(k, ast.Constant) and k.value == key), None)
+            return next(
+                (v for k, v in pairs if isinstance(k, ast.Constant) and k.value == key), None
+            )
     if len(arguments) == 1 and isinstance(arguments[0], ast.Starred):
         arguments = [arguments[0].value]
     if len(arguments) == 1 and isinstance(arguments[0], (ast.ListComp, ast.GeneratorExp)):

@@ -7,15 +7,17 @@ from typing import Any
 
 from fluxmod import nn
 
-from .classes import ClassCode, Group, is_spec
+from .classes import ClassCode, is_spec
+from .groups import Group
 from .ir import Value, tree_values
-from .layout import last
 from .loops import rolled, unpacked
+from .orders import last
 from .style import WIDTH, statement
-from .write import Body
+from .words import Body
 
 __all__ = ["axes_of", "module_text"]
 
+_SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _MARK = re.compile(r"_number_\d+_")
 
 
@@ -77,7 +79,11 @@ def class_text(code: ClassCode) -> str:
 
 def _function_text(code: ClassCode) -> str:
     """A model that is one layer or container, as a function that builds it."""
-    head = "def build(*, rngs: nnx.Rngs) -> nn.Module:" if code.group.needs_rngs else "def build() -> nn.Module:"
+    head = (
+        "def build(*, rngs: nnx.Rngs) -> nn.Module:"
+        if code.group.needs_rngs
+        else "def build() -> nn.Module:"
+    )
     origin = f"{code.group.cls.__module__}.{code.group.cls.__qualname__}"
     value = code.lines[-1].partition(" = ")[2]
     lines = [head, f'    """The port of a ``{origin}``."""', *statement(f"return {value}", 4)]
@@ -93,7 +99,11 @@ def _substitute(line: str, code: ClassCode) -> str:
 def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
     dotted = f"{match[1]}.{match[2]}"
     body = code.group.body
-    flat = body is not None and dotted in body.attrs and match[1] not in code.group.instances[0].attributes
+    flat = (
+        body is not None
+        and dotted in body.attrs
+        and match[1] not in code.group.instances[0].attributes
+    )
     return f"self.{match[1]}_{match[2]}" if flat else match[0]
 
 
@@ -103,7 +113,9 @@ def _docstring(group: Group, body: Body | None) -> list[str]:
     first = f'    """The port of ``{origin}``.'
     if body is None:
         return [first + '"""']
-    given = [f"{name}: {_shape(body, name)}" for name, _, _ in group.signature if _shape(body, name)]
+    given = [
+        f"{name}: {_shape(body, name)}" for name, _, _ in group.signature if _shape(body, name)
+    ]
     outs = list(tree_values(body.call.out))
     back = ", ".join(_letters(v) for v in outs[:4]) + (", ..." if len(outs) > 4 else "")
     text = "; ".join(given)
@@ -130,15 +142,17 @@ def _argument(body: Body, name: str) -> Any:
     call = body.call
     if name in call.names:
         return call.names[name]
-    bound = inspect.signature(type(call.module).forward).bind(call.module, *call.args, **call.kwargs)
+    bound = inspect.signature(type(call.module).forward).bind(
+        call.module, *call.args, **call.kwargs
+    )
     found = bound.arguments.get(name, bound.arguments.get(name.rstrip("_")))
     return found if found is not None else bound.arguments.get("kwargs", {}).get(name)
 
 
 def _letters(value: Value) -> str:
     """A shape as text: maps by letters, others by the sizes traced, N where the batch is free."""
-    if value.order == last(value.rank) and value.rank in (3, 4, 5):
-        return f"({', '.join(['N', *'LHW'[:1] * (value.rank == 3), *('HW' if value.rank == 4 else 'DHW' if value.rank == 5 else ''), 'C'])})"
+    if value.order == last(value.rank) and value.rank in _SPACE:
+        return f"(N, {_SPACE[value.rank]}, C)"
     sizes = [
         ("N" if axis == 0 else "*") if value.symbols[axis] else str(value.shape[axis])
         for axis in value.layout

@@ -14,9 +14,10 @@ from typing import Any
 
 from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
 from .leaves import Leaf
+from .orders import declared, extent, last, permutation, plain_or, regroup, sizes_of
 from .partition import is_chain
 
-__all__ = ["assign", "channel_of", "last"]
+__all__ = ["assign"]
 
 _MAPS = {
     "conv1d", "conv2d", "conv3d", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
@@ -45,20 +46,6 @@ _PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mo
 _RESHAPES = ("view", "reshape", "flatten", "_unsafe_view", "unflatten", "view_as", "reshape_as")
 
 
-def last(rank: int) -> tuple[int, ...]:
-    """Channels-last order of a map with this many axes.
-
-    >>> last(4)
-    (0, 2, 3, 1)
-    """
-    return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
-
-
-def channel_of(value: Value) -> int | None:
-    """The torch axis that is last in Flax, None where the order is torch's."""
-    return None if value.order is None else value.order[-1]
-
-
 def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
     """Set the order of every value, rewrite axes, and insert the transposes that remain.
 
@@ -80,15 +67,6 @@ def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
             root.out = work.plain(root.out)
 
 
-def _channels(entry: Any, rank: int) -> tuple[int, ...] | None:
-    """The order that a layer's declaration asks for."""
-    if entry is None or not entry.applies_to(rank):
-        return None
-    axis = entry.axis % rank
-    order = (*(a for a in range(rank) if a != axis), axis)
-    return None if order == tuple(range(rank)) else order
-
-
 def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
     """Values that reach a channels-last consumer through operators that keep the order."""
     wanted: set[int] = set()
@@ -98,7 +76,7 @@ def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
             axes = item.leaf.axes()
             for index, tree in enumerate(item.args):
                 for value in tree_values(tree):
-                    if _channels(axes.of_input(index), value.rank):
+                    if declared(axes.of_input(index), value.rank):
                         wanted.add(id(value))
             outs = list(tree_values(item.out))
             if axes.elementwise and outs and id(outs[0]) in wanted:
@@ -154,7 +132,7 @@ class _Layout:
                 value = first.args[0]
                 if not isinstance(value, Value) or first.leaf.axes().elementwise:
                     return
-                order = _channels(first.leaf.axes().of_input(0), value.rank)
+                order = declared(first.leaf.axes().of_input(0), value.rank)
                 if order is not None:
                     moved = self.ordered(value, order)
                     for each in [*inside, first]:
@@ -175,7 +153,7 @@ class _Layout:
             plain = [value.shape[a] for a in value.layout]
             moving = [a for a in perm if plain[a] != 1]
             if moving == sorted(moving) and value.rank > 1:
-                sizes = tuple(_extent(value, a) for a in target)
+                sizes = tuple(extent(value, a) for a in target)
                 op = Op("reshape.default", (value, list(sizes)), {}, out)
             else:
                 op = Op("permute.default", (value, list(perm)), {}, out)
@@ -203,24 +181,28 @@ class _Layout:
             return
         call.args = tuple(
             map_tree(
-                lambda v, i=i: self.ordered(v, _channels(axes.of_input(i), v.rank))
-                if isinstance(v, Value)
-                else v,
+                lambda v, i=i: (
+                    self.ordered(v, declared(axes.of_input(i), v.rank))
+                    if isinstance(v, Value)
+                    else v
+                ),
                 tree,
             )
             for i, tree in enumerate(call.args)
         )
         call.kwargs = {
             k: map_tree(
-                lambda v, k=k: self.ordered(v, _channels(axes.of_input(k), v.rank))
-                if isinstance(v, Value)
-                else v,
+                lambda v, k=k: (
+                    self.ordered(v, declared(axes.of_input(k), v.rank))
+                    if isinstance(v, Value)
+                    else v
+                ),
                 tree,
             )
             for k, tree in call.kwargs.items()
         }
         for index, out in enumerate(outs):
-            out.order = _channels(axes.of_output(index), out.rank)
+            out.order = declared(axes.of_output(index), out.rank)
 
     def special(self, call: Call, leaf: Leaf, value: Value, outs: list[Value]) -> bool:
         """Layers that work in either order, told so by an argument."""
@@ -306,7 +288,11 @@ class _Layout:
             self.expand(op, outs[0])
         elif name in ("constant_pad_nd", "pad"):
             self.pad(op, outs[0])
-        elif name in _REDUCE and not self.has_axis(op) and name not in ("argmax", "argmin", "squeeze"):
+        elif (
+            name in _REDUCE
+            and not self.has_axis(op)
+            and name not in ("argmax", "argmin", "squeeze")
+        ):
             return
         else:
             op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
@@ -340,7 +326,7 @@ class _Layout:
         axes = [a - missing for a in order]
         while axes and axes[0] < 0:
             axes.pop(0)
-        sizes = [(_extent(value, a) if a >= 0 else 1) for a in axes]
+        sizes = [(extent(value, a) if a >= 0 else 1) for a in axes]
         out = Value(
             tuple(value.shape[a] if a >= 0 else 1 for a in axes), value.dtype, producer=None
         )
@@ -363,7 +349,11 @@ class _Layout:
     def on_map(self, op: Op, outs: list[Value]) -> None:
         value = op.args[0]
         order = last(value.rank)
-        if op.name.startswith(("conv", "adaptive", "avg", "max")) and op.name[-2:] in ("1d", "2d", "3d"):
+        if op.name.startswith(("conv", "adaptive", "avg", "max")) and op.name[-2:] in (
+            "1d",
+            "2d",
+            "3d",
+        ):
             spatial = int(op.name[-2])
             if value.rank == spatial + 1:  # no batch axis
                 order = (*range(1, value.rank), 0)
@@ -424,11 +414,11 @@ class _Layout:
             else:
                 kept = [a for a in value.layout if a not in axes]
                 ranks = {a: i for i, a in enumerate(sorted(kept))}
-                out.order = _order(tuple(ranks[a] for a in kept))
+                out.order = plain_or(tuple(ranks[a] for a in kept))
 
     def permute(self, op: Op, out: Value) -> None:
         value = op.args[0]
-        perm = _permutation(op)
+        perm = permutation(op)
         inverse = {axis: i for i, axis in enumerate(perm)}
         order = tuple(inverse[a] for a in value.layout)
         free = order == tuple(range(value.rank))
@@ -436,14 +426,13 @@ class _Layout:
             free = order == last(value.rank) and id(out) in self.wanted
         if free:
             op.target, op.args, op.kwargs = "fluxmod.same", (value,), {}
-            out.order = _order(order)
+            out.order = plain_or(order)
             return
         op.target, op.kwargs = "permute.default", {}
         if value.order is None and len(perm) > 1:
             swapped = [i for i, a in enumerate(perm) if i != a]
             if len(swapped) == 2:
-                written = [d for d in _dims_written(op)] if False else swapped
-                op.target, op.args = "swapaxes.default", (value, *written)
+                op.target, op.args = "swapaxes.default", (value, *swapped)
                 return
         op.args = (value, [order.index(i) for i in range(value.rank)])
 
@@ -468,19 +457,26 @@ class _Layout:
         op.args = (value, [entries[a] for a in value.order])
         kept = [a for a in value.order if isinstance(entries[a], slice)]
         ranks = {a: i for i, a in enumerate(sorted(kept))}
-        out.order = _order(tuple(ranks[a] for a in kept))
+        out.order = plain_or(tuple(ranks[a] for a in kept))
 
     def unsqueeze(self, op: Op, out: Value) -> None:
         value = op.args[0]
         new = op.args[1] % out.rank
         for order in (last(out.rank), tuple(range(out.rank))):
-            if order != tuple(range(out.rank)) and value.order is None and id(out) not in self.wanted:
+            if (
+                order != tuple(range(out.rank))
+                and value.order is None
+                and id(out) not in self.wanted
+            ):
                 continue
             rest = tuple(a - (a > new) for a in order if a != new)
             if rest == value.layout:
-                out.order = _order(order)
+                out.order = plain_or(order)
                 place = order.index(new)
-                op.args = (value, op.args[1] if value.order is None and out.order is None else place)
+                op.args = (
+                    value,
+                    op.args[1] if value.order is None and out.order is None else place,
+                )
                 return
         op.args = self.plain(op.args)
 
@@ -523,7 +519,7 @@ class _Layout:
         if flat and value.order == last(rank) and value.shape[0] == sizes[0]:
             op.target, op.args, op.kwargs = "fluxmod.flatten", (value,), {}
             return
-        order = _regroup(value, sizes)
+        order = regroup(value, sizes)
         if order is None:
             op.args = (self.ordered(value, None), *op.args[1:])
             return
@@ -531,7 +527,7 @@ class _Layout:
 
     def resize(self, op: Op, value: Value, out: Value, order: tuple[int, ...]) -> None:
         """A reshape of the Flax array, with the sizes in its order."""
-        sizes = _sizes_of(op, out)
+        sizes = sizes_of(op, out)
         op.target, op.kwargs = "reshape.default", {}
         op.args = (value, [sizes[a] for a in order])
         hinted = op.hints.get("sizes")
@@ -539,104 +535,4 @@ class _Layout:
             op.hints["sizes"] = [hinted[a] for a in order]
         else:
             op.hints = {}
-        out.order = _order(order)
-
-
-def _order(order: tuple[int, ...]) -> tuple[int, ...] | None:
-    return None if order == tuple(range(len(order))) else order
-
-
-def _extent(value: Value, axis: int) -> Any:
-    """The size of an axis: a number, or an expression where it is dynamic."""
-    if value.symbols[axis]:
-        return Size(value.shape[axis], ("dim", value, axis))
-    return value.shape[axis]
-
-
-def _permutation(op: Op) -> list[int]:
-    value = op.args[0]
-    rank = value.rank
-    axes = list(range(rank))
-    if op.name == "permute":
-        dims = op.args[1] if len(op.args) > 1 else op.kwargs["dims"]
-        return [d % rank for d in dims]
-    if op.name in ("t", "numpy_T"):
-        return axes[::-1]
-    if op.name == "mT":
-        return [*axes[:-2], axes[-1], axes[-2]]
-    if op.name == "movedim":
-        source, target = op.args[1:3]
-        pairs = [[source], [target]] if isinstance(source, int) else [source, target]
-        moving = [s % rank for s in pairs[0]]
-        rest = [a for a in axes if a not in moving]
-        for to, axis in sorted(zip([t % rank for t in pairs[1]], moving, strict=True)):
-            rest.insert(to, axis)
-        return rest
-    a, b = (d % rank for d in op.args[1:3])
-    axes[a], axes[b] = axes[b], axes[a]
-    return axes
-
-
-def _dims_written(op: Op) -> list[int]:
-    return list(op.args[1:3])
-
-
-def _sizes_of(op: Op, out: Value) -> list[Any]:
-    """The sizes that a reshape was given, one for each axis of its result."""
-    if op.name in ("view", "reshape", "_unsafe_view") and isinstance(op.args[1], (list, tuple)):
-        return list(op.args[1])
-    if op.name == "flatten":
-        value = op.args[0]
-        start = (op.args[1] if len(op.args) > 1 else op.kwargs.get("start_dim", 0)) % value.rank
-        merged = value.rank - out.rank
-        axes = [*range(start), -1, *range(start + merged + 1, value.rank)]
-        return [-1 if a < 0 else Size(value.shape[a], ("dim", value, a)) for a in axes]
-    return [
-        Size(out.shape[i], ("dim", op.args[0], i)) if out.symbols[i] else n
-        for i, n in enumerate(out.shape)
-    ]
-
-
-def _regroup(value: Value, sizes: list[int]) -> tuple[int, ...] | None:
-    """The order of a reshape's result if the Flax array can be reshaped as it lies.
-
-    Axes of the input and of the result fall into groups of equal product. A group stays together
-    if its input axes lie side by side in their torch order.
-    """
-    groups: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < value.rank or j < len(sizes):
-        left, right = ([i], [j]) if i < value.rank and j < len(sizes) else ([], [])
-        if not left:
-            rest = (list(range(i, value.rank)), list(range(j, len(sizes))))
-            if groups:
-                groups[-1][0].extend(rest[0])
-                groups[-1][1].extend(rest[1])
-            break
-        a, b = value.shape[i], sizes[j]
-        i, j = i + 1, j + 1
-        while a != b:
-            if a < b and i < value.rank:
-                a *= value.shape[i]
-                left.append(i)
-                i += 1
-            elif j < len(sizes):
-                b *= sizes[j]
-                right.append(j)
-                j += 1
-            else:
-                return None
-        groups.append((left, right))
-    order: list[int] = []
-    done: set[int] = set()
-    for axis in value.layout:
-        if axis in done:
-            continue
-        left, right = next(g for g in groups if axis in g[0])
-        place = value.layout.index(axis)
-        lying = list(value.layout[place : place + len(left)])
-        if lying != left and [a for a in lying if value.shape[a] != 1] != left:
-            return None
-        order += right
-        done.update(left)
-    return tuple(order) if len(order) == len(sizes) else None
+        out.order = plain_or(order)

@@ -105,9 +105,23 @@ def _parameter_names(base: Any) -> frozenset[str] | None:
     """Names of parameters that a torch layer may have, None where they are numbered."""
     if base is None or issubclass(base, torch.nn.RNNBase):
         return None
-    return frozenset({"weight", "bias", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v",
-                      "q_proj_weight", "k_proj_weight", "v_proj_weight",
-                      "weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+    return frozenset(
+        {
+            "weight",
+            "bias",
+            "in_proj_weight",
+            "in_proj_bias",
+            "bias_k",
+            "bias_v",
+            "q_proj_weight",
+            "k_proj_weight",
+            "v_proj_weight",
+            "weight_ih",
+            "weight_hh",
+            "bias_ih",
+            "bias_hh",
+        }
+    )
 
 
 def takes_rngs(name: str) -> bool:
@@ -136,7 +150,10 @@ def _by_name(name: str, module: torch.nn.Module) -> Leaf | None:
             continue
         if argument == "bias" and "bias" in module._parameters:
             value: Any = module._parameters["bias"] is not None
-            if value is False and getattr(module, "affine", getattr(module, "elementwise_affine", True)) is False:
+            if (
+                value is False
+                and getattr(module, "affine", getattr(module, "elementwise_affine", True)) is False
+            ):
                 continue
         elif argument == "_weight" or not hasattr(module, argument):
             if default is inspect.Parameter.empty:
@@ -165,11 +182,15 @@ def _compact(argument: str, value: Any) -> Any:
 def _equal(value: Any, default: Any) -> bool:
     if isinstance(value, tuple) and isinstance(default, int):
         return all(v == default for v in value)
-    return type(value) is type(default) and value == default or (
-        isinstance(value, (int, float))
-        and isinstance(default, (int, float))
+    return (
+        type(value) is type(default)
         and value == default
-        and isinstance(value, bool) == isinstance(default, bool)
+        or (
+            isinstance(value, (int, float))
+            and isinstance(default, (int, float))
+            and value == default
+            and isinstance(value, bool) == isinstance(default, bool)
+        )
     )
 
 

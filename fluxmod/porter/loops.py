@@ -58,7 +58,10 @@ def _lists(lines: list[str]) -> Iterator[str]:
 def _find(lines: list[str], path: str) -> tuple[int, int, int, int, list[str]] | None:
     """Where a run starts, its length, how many rounds, the first index, and lists in step."""
     mentions = [
-        (i, int(index)) for i, line in enumerate(lines) for p, index in _CHILD.findall(line) if p == path
+        (i, int(index))
+        for i, line in enumerate(lines)
+        for p, index in _CHILD.findall(line)
+        if p == path
     ]
     firsts: dict[int, int] = {}
     for place, index in mentions:

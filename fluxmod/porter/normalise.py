@@ -178,7 +178,9 @@ class _Builder:
     def leaf_outputs(self, record: CallRecord, call: Call) -> None:
         """New values for what a layer returns; an in-place layer also changes its argument."""
         written = [
-            r.args[0] for r in _records(record) if _in_place(r) and r.args and self.is_outer(r.args[0])
+            r.args[0]
+            for r in _records(record)
+            if _in_place(r) and r.args and self.is_outer(r.args[0])
         ]
 
         def one(leaf: Any) -> Any:
@@ -350,7 +352,11 @@ class _Builder:
         store = getattr(old, "producer", None)
         if isinstance(param, Param) or getattr(store, "target", None) == "fluxmod.stored":
             param = param if isinstance(param, Param) else store.args[0].producer
-            state = next(v for v in self.env.values() if isinstance(v, Value) and v.producer is param) if False else old
+            state = (
+                next(v for v in self.env.values() if isinstance(v, Value) and v.producer is param)
+                if False
+                else old
+            )
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
             self.current.items.append(op)
         if target in self.view_of:
@@ -413,8 +419,10 @@ def _in_place(record: OpRecord) -> bool:
     first = target._schema.arguments[:1]
     if not first or first[0].alias_info is None or not first[0].alias_info.is_write:
         return False
-    return name.endswith("_") and not name.endswith("__") and isinstance(
-        record.args[0] if record.args else None, torch.fx.Node
+    return (
+        name.endswith("_")
+        and not name.endswith("__")
+        and isinstance(record.args[0] if record.args else None, torch.fx.Node)
     )
 
 

@@ -23,11 +23,43 @@ __all__ = [
 
 _END = 2**62
 _INDEXING = ("slice", "select", "unsqueeze", "index")
-_SIZES = {"view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "repeat": 1, "tile": 1, "zeros": 0,
-          "ones": 0, "full": 0, "empty": 0, "new_zeros": 1, "new_ones": 1, "new_full": 1, "randn": 0,
-          "rand": 0, "unflatten": 2, "roll": 1, "layer_norm": 1, "rms_norm": 1, "new_empty": 1}  # fmt: skip
-_DRAWS = ("dropout", "bernoulli", "rand", "randn", "rand_like", "randn_like", "multinomial",
-          "normal", "uniform", "feature_dropout", "alpha_dropout", "randint", "randperm")  # fmt: skip
+_SIZES = {
+    "view": 1,
+    "reshape": 1,
+    "_unsafe_view": 1,
+    "expand": 1,
+    "repeat": 1,
+    "tile": 1,
+    "zeros": 0,
+    "ones": 0,
+    "full": 0,
+    "empty": 0,
+    "new_zeros": 1,
+    "new_ones": 1,
+    "new_full": 1,
+    "randn": 0,
+    "rand": 0,
+    "unflatten": 2,
+    "roll": 1,
+    "layer_norm": 1,
+    "rms_norm": 1,
+    "new_empty": 1,
+}
+_DRAWS = (
+    "dropout",
+    "bernoulli",
+    "rand",
+    "randn",
+    "rand_like",
+    "randn_like",
+    "multinomial",
+    "normal",
+    "uniform",
+    "feature_dropout",
+    "alpha_dropout",
+    "randint",
+    "randperm",
+)
 
 
 def effects(item: Any) -> bool:

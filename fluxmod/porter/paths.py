@@ -35,7 +35,11 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
             text += f'["{name}"]'
         else:
             text += f".{name}" if name.isidentifier() else f'["{name}"]'
-        module = getattr(module, name, None) if not isinstance(module, torch.nn.ModuleDict) else module[name]
+        module = (
+            getattr(module, name, None)
+            if not isinstance(module, torch.nn.ModuleDict)
+            else module[name]
+        )
     return text
 
 

@@ -16,20 +16,22 @@ import jax
 import torch
 from flax import nnx
 
-from fluxmod import convert, nn
+from fluxmod import convert
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
 from . import layout, lower, paths
 from .capture import capture
-from .classes import ClassCode, group_instances
+from .classes import ClassCode
 from .emit import module_text
+from .groups import group_instances
 from .ir import Call, Param, Value, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .normalise import normalise
 from .partition import attach_sizes, fuse_subscripts, mark_chains, pair_modes, prune
 from .specs import Instance, Specs
-from .write import Body, Obstacle, Unported, write
+from .words import Body, Obstacle, Unported
+from .write import write
 
 __all__ = ["Options", "Port", "port", "source", "translate"]
 
@@ -220,8 +222,11 @@ def _assemble(
         for other in instance.bodies[1:]:
             if other.lines != first[0].lines or other.signature != first[0].signature:
                 obstacles.append(
-                    Obstacle(instance.path, "two calls of this module do different things",
-                             other.call.where)
+                    Obstacle(
+                        instance.path,
+                        "two calls of this module do different things",
+                        other.call.where,
+                    )
                 )
     _raise(obstacles, root)
     groups = group_instances(specs.instances)
@@ -274,9 +279,7 @@ def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     return tuple(rows)
 
 
-def _tie(
-    code: ClassCode, specs: Specs, root: torch.nn.Module, resolved: set[str]
-) -> None:
+def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module, resolved: set[str]) -> None:
     """What is held twice is set once and shared, at the end of the root's constructor."""
     for path, source in specs.aliases:
         if path in resolved:
@@ -415,7 +418,7 @@ def _maker(result: Port) -> Callable[[], nnx.Module]:
     lines = result.text.splitlines(keepends=True)
     linecache.cache[filename] = (len(result.text), None, lines, filename)
     try:
-        exec(compile(result.text, filename, "exec"), module.__dict__)  # noqa: S102 - our own text
+        exec(compile(result.text, filename, "exec"), module.__dict__)
     except Exception as error:
         raise _our_fault(result, error) from error
     sys.modules[module.__name__] = module

@@ -125,7 +125,9 @@ class Specs:
                 self.arrays[id(tensor)] = where
                 kept = kind == "parameter" or name not in module._non_persistent_buffers_set
                 found[name] = Array(tensor, where, kind, kept)
-        in_list = isinstance(module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict))
+        in_list = isinstance(
+            module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
+        )
         for name, child in module._modules.items():
             if child is None:
                 continue

@@ -74,7 +74,9 @@ def _flat(node: Any) -> tuple[str, int]:
         return f"({inner}{',' if len(node.elts) == 1 else ''})", 20
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
-        return "{" + ", ".join(f"{expression(k, 2)}: {expression(v, 2)}" for k, v in pairs if k) + "}", 20
+        return "{" + ", ".join(
+            f"{expression(k, 2)}: {expression(v, 2)}" for k, v in pairs if k
+        ) + "}", 20
     if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
         text = expression(node.elt, 2)
         for loop in node.generators:
@@ -199,7 +201,11 @@ def _tail(node: ast.expr, indent: int, prefix: str, *, tuple_bare: bool = False)
 
 def _hanging(node: ast.expr, indent: int, prefix: str) -> str | None:
     """``x + f(...)`` split inside the last call, where there is one operator only."""
-    if not isinstance(node, ast.BinOp) or not isinstance(node.right, ast.Call) or not node.right.args:
+    if (
+        not isinstance(node, ast.BinOp)
+        or not isinstance(node.right, ast.Call)
+        or not node.right.args
+    ):
         return None
     symbol, own = _BINARY[type(node.op)]
     if isinstance(node.left, ast.BinOp) and _BINARY[type(node.left.op)][1] == own:
@@ -277,7 +283,9 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
         parts = [("", e) for e in node.elts]
         return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"
     if isinstance(node, ast.Dict):
-        pairs = [(f"{expression(k)}: ", v) for k, v in zip(node.keys, node.values, strict=True) if k]
+        pairs = [
+            (f"{expression(k)}: ", v) for k, v in zip(node.keys, node.values, strict=True) if k
+        ]
         return "{" + _lines(pairs, inner, one_line=False) + "\n" + " " * indent + "}"
     if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
         pad = "\n" + " " * inner

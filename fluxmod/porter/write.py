@@ -6,59 +6,32 @@ Values that torch's source names become assignments under that name; what it nes
 from __future__ import annotations
 
 import inspect
-import keyword
-import math
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import paths
-from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
+from .ir import Call, Op, Param, Size, Value, tree_values
 from .lower import DTYPES, rule_of
+from .measure import Measures
 from .partition import direct_values, effects, outer_inputs, same_number
+from .words import (
+    RESERVED,
+    Body,
+    NeedsName,
+    Obstacle,
+    Unported,
+    pick,
+    plain,
+    safe,
+    size_values,
+    suggestion,
+)
 
-__all__ = ["Body", "Obstacle", "Unported", "write"]
+__all__ = ["write"]
 
-_RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", *keyword.kwlist}
 _TWICE = {"max", "min", "sort", "view_as_complex", "view_as_real", "scatter_add", "scatter",
           "scatter_reduce", "copy", "lerp"}  # fmt: skip
-_NAMES = {"cat": "x", "add": "x", "mul": "x", "matmul": "scores", "mean": "mean", "softmax": "weights",
-          "flatten": "x", "reshape": "x", "view": "x", "permute": "x", "getitem": "part",
-          "arange": "positions", "triu": "mask", "tril": "mask"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """One thing that cannot be ported: where it is and what to do."""
-
-    path: str
-    what: str
-    where: str
-    hint: str = ""
-
-
-class Unported(Exception):
-    """Raised inside the porter; carries obstacles until all have been found."""
-
-
-@dataclass
-class Body:
-    """The text of ``__call__`` of one module call, and what it needs from ``__init__``."""
-
-    call: Call
-    signature: list[tuple[str, str | None, str]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    attrs: dict[str, Any] = field(default_factory=dict)  # plain numbers read from self
-    literals: list[tuple[str, Any]] = field(default_factory=list)
-    rngs: bool = False
-    children: dict[str, Call] = field(default_factory=dict)
-    obstacles: list[Obstacle] = field(default_factory=list)
-
-
-class _NeedsName(Exception):
-    pass
 
 
 def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
@@ -67,11 +40,11 @@ def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
     while True:
         try:
             return _Writer(call, root, named, consts).run()
-        except _NeedsName:
+        except NeedsName:
             continue
 
 
-class _Writer:
+class _Writer(Measures):
     def __init__(self, call: Call, root: torch.nn.Module, named: set[int], consts: Any) -> None:
         self.call = call
         self.root = root
@@ -238,7 +211,7 @@ class _Writer:
         names = value.names.get(self.call.index, [])
         if all_calls and not names:
             names = [n for each in value.names.values() for n in each]
-        return [safe(n) for n in names if n not in _RESERVED]
+        return [safe(n) for n in names if n not in RESERVED]
 
     # --- text of arguments (what the lowering rules ask for)
 
@@ -265,7 +238,7 @@ class _Writer:
         if key in self.inline:
             if key in self.spent:
                 self.named.add(key)
-                raise _NeedsName
+                raise NeedsName
             self.spent.add(key)
             return f"({self.inline[key]})"
         if key in self.text:
@@ -310,124 +283,6 @@ class _Writer:
     def transposed(self, value: Any) -> str:
         return self.permuted(value, (1, 0))
 
-    def literal(self, number: Any) -> str:
-        """A number; it may turn out to differ between calls of one class."""
-        if isinstance(number, float) and not math.isfinite(number):
-            if math.isnan(number):
-                return "jnp.nan"
-            return "jnp.inf" if number > 0 else "-jnp.inf"
-        mark = f"_number_{len(self.body.literals)}_"
-        self.body.literals.append((mark, number))
-        return mark
-
-    def number(self, op: Op, index: int, name: str = "") -> str:
-        """A number among an operator's arguments, as the source writes it if that is true."""
-        actual = op.kwargs.get(name) if name else (op.args[index] if index < len(op.args) else None)
-        if isinstance(actual, Value):
-            return self(actual)
-        value = actual.value if isinstance(actual, Size) else actual
-        hints = op.hints or {}
-        positional = hints.get("args") or []
-        proposals = positional[index : index + 1] + list((hints.get("kwargs") or {}).values())
-        for hint in proposals:
-            if isinstance(hint, Size) and hint.form != ("lit",) and same_number(hint.value, value):
-                if (text := self.try_size(hint)) is not None:
-                    return text
-        return self(actual)
-
-    def sizes(self, op: Op, index: int = 1) -> list[str]:
-        """The sizes that an operator was given, as the source writes them where that is true."""
-        actual = list(op.args[index])
-        hints = (op.hints or {}).get("sizes") or [None] * len(actual)
-        texts = []
-        for size, hint in zip(actual, hints, strict=True):
-            value = size.value if isinstance(size, Size) else size
-            text = "-1" if type(value) is int and value == -1 else None
-            if text is None and isinstance(hint, Size) and same_number(hint.value, value):
-                text = self.try_size(hint)
-            texts.append(text or self.size(size))
-        return texts
-
-    def try_size(self, size: Size) -> str | None:
-        try:
-            return self.size(size, strict=True)
-        except Unported:
-            return None
-
-    def size(self, size: Any, *, strict: bool = False) -> str:
-        """A size as an expression of things that are in scope here."""
-        if not isinstance(size, Size):
-            return self.literal(size) if type(size) in (int, float) else plain(size)
-        kind = size.form[0]
-        if kind == "dim":
-            _, value, axis, *name = size.form
-            if (id(value), axis) in self.unpacked:
-                return self.unpacked[id(value), axis]
-            if id(value) in self.text:
-                return self.dimension(value, axis, name)
-            if value.symbols[axis]:
-                return self.symbol(value.symbols[axis], value)
-            if strict:
-                raise Unported("size")
-            return self.literal(int(size.value))
-        if kind == "attr":
-            path = size.form[1]
-            self.body.attrs[path] = size.value
-            return f"self.{path}"
-        if kind == "op":
-            _, symbol, left, right = size.form
-            sides = [self.size(side, strict=strict) for side in (left, right)]
-            return f"({sides[0]} {symbol} {sides[1]})"
-        if kind == "neg":
-            return f"-{self.size(size.form[1], strict=strict)}"
-        if kind == "call":
-            _, function, *operands = size.form
-            if function.startswith("math."):
-                self.body.attrs["math"] = None
-            return f"{function}({', '.join(self.size(o, strict=strict) for o in operands)})"
-        if isinstance(size.value, torch.SymInt):
-            return self.symbol(str(size.value), None)
-        return self.literal(size.value)
-
-    def dimension(self, value: Value, axis: int, name: list[str]) -> str:
-        """One axis of an array in scope; sizes that the source unpacks are unpacked at the top."""
-        place = value.layout.index(axis)
-        named = self.dims.get(id(value), {})
-        if len(named) > 1 or (named and name and self.counts.get((id(value), axis), 0) > 1):
-            self.unpack(value, named)
-            if (id(value), axis) in self.unpacked:
-                return self.unpacked[id(value), axis]
-        return f"{self.text[id(value)]}.shape[{place if place < value.rank - 1 or place < 2 else -1}]"
-
-    def unpack(self, value: Value, named: dict[int, str]) -> None:
-        names = {axis: safe(n) for axis, n in named.items()}
-        taken = [n for n in names.values() if n in self.bound and self.live(self.bound[n])]
-        if taken or len(set(names.values())) != len(names):
-            return
-        text = self.text[id(value)]
-        if len(names) == 1:
-            axis, name = next(iter(names.items()))
-            self.body.lines.append(f"{name} = {text}.shape[{value.layout.index(axis)}]")
-        else:
-            targets = ", ".join(names.get(axis, "_") for axis in value.layout)
-            self.body.lines.append(f"{targets} = {text}.shape")
-        for axis, name in names.items():
-            self.unpacked[id(value), axis] = name
-
-    def live(self, value: Value) -> bool:
-        return self.last.get(id(value), -1) >= self.now
-
-    def symbol(self, text: str, owner: Value | None) -> str:
-        """A symbolic size, found on an array in scope."""
-        for value in self.values:
-            if text in value.symbols and id(value) in self.text:
-                if self.bound.get(self.text[id(value)]) in (value, None):
-                    return self.dimension(value, value.symbols.index(text), [])
-        if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
-            self.named.add(id(owner))
-            raise _NeedsName
-        raise Unported(f"the size {text} is on no array in scope")
-
     def rngs(self) -> str:
         self.body.rngs = True
         return "self.rngs"
@@ -443,7 +298,11 @@ class _Writer:
         """A probability that is zero in one mode."""
         then = p
         if op.train is not None:
-            then = op.train.args[4] if len(op.train.args) > 4 else op.train.kwargs.get("dropout_p", 0.0)
+            then = (
+                op.train.args[4]
+                if len(op.train.args) > 4
+                else op.train.kwargs.get("dropout_p", 0.0)
+            )
         if then == p:
             return None if not p else self(p)
         hints = (op.train.hints if op.train else {}) or {}
@@ -490,7 +349,9 @@ class _Writer:
             self.body.lines.append(text)
             return
         if not here:
-            self.inline[id(used[0])] = text if isinstance(item.out, Value) else pick(text, item.out, used[0])
+            self.inline[id(used[0])] = (
+                text if isinstance(item.out, Value) else pick(text, item.out, used[0])
+            )
             return
         if isinstance(item.out, Value):
             name = self.name(item.out, item)
@@ -649,85 +510,3 @@ class _Writer:
         if isinstance(tree, tuple) and len(tree) > 1:
             return ", ".join(self(t) for t in tree)
         return self(tree)
-
-    @property
-    def dims(self) -> dict[int, dict[int, str]]:
-        """The names that the source has for axes, per array."""
-        if not hasattr(self, "_dims"):
-            self._dims: dict[int, dict[int, str]] = {}
-            self.counts: dict[tuple[int, int], int] = {}
-            for item in self.call.items:
-                for form in size_forms(item):
-                    if form[0] == "dim":
-                        key = (id(form[1]), form[2])
-                        self.counts[key] = self.counts.get(key, 0) + 1
-                        if len(form) > 3:
-                            self._dims.setdefault(id(form[1]), {})[form[2]] = form[3]
-        return self._dims
-
-
-def plain(constant: Any) -> str:
-    """A Python constant as source; strings in double quotes."""
-    if isinstance(constant, str):
-        return '"' + constant.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(constant, torch.dtype):
-        return DTYPES[constant]
-    if isinstance(constant, (torch.device, torch.SymInt)):
-        return "None"
-    if isinstance(constant, (torch.Tensor, np.ndarray)):
-        raise Unported("a tensor that is neither parameter nor buffer")
-    return repr(constant)
-
-
-def safe(name: str) -> str:
-    """A name that shadows nothing the file uses."""
-    return f"{name}_" if name in _RESERVED else name
-
-
-def pick(text: str, tree: Any, value: Value) -> str:
-    """The text of one value inside a nested result."""
-    if tree is value:
-        return text
-    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, branch in branches:
-        if any(v is value for v in tree_values(branch)):
-            shown = f'"{key}"' if isinstance(key, str) else key
-            return pick(f"{text}[{shown}]", branch, value)
-    raise KeyError(text)
-
-
-def suggestion(item: Any) -> str:
-    """A name for a value that the source leaves unnamed."""
-    if isinstance(item, Call):
-        last = [p for p in item.path.split(".") if p.isidentifier()]
-        return safe(last[-1]) if last and item.leaf is None else "x"
-    return _NAMES.get(item.name, item.name if item.name.isidentifier() else "x")
-
-
-def size_forms(item: Any) -> list[tuple[Any, ...]]:
-    """All expressions for sizes in an item's arguments and hints."""
-    found: list[tuple[Any, ...]] = []
-
-    def visit(leaf: Any) -> None:
-        if isinstance(leaf, Size):
-            found.append(leaf.form)
-            for part in leaf.form:
-                visit(part)
-        elif isinstance(leaf, (tuple, list)):
-            for part in leaf:
-                visit(part)
-        elif isinstance(leaf, dict):
-            for part in leaf.values():
-                visit(part)
-        elif isinstance(leaf, slice):
-            visit((leaf.start, leaf.stop, leaf.step))
-
-    visit((item.args, item.kwargs))
-    if isinstance(item, Op):
-        visit({k: v for k, v in (item.hints or {}).items() if k in ("sizes", "args", "kwargs")})
-    return found
-
-
-def size_values(item: Any) -> list[Value]:
-    """Arrays whose shape an item reads."""
-    return [f[1] for f in size_forms(item) if f[0] == "dim"]

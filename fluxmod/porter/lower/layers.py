@@ -188,7 +188,9 @@ for _op, _mode in {
 
 @lower("glu")
 def _glu(s: Scope, op: Op) -> str:
-    return call("F.glu", s(op.args[0]), dim=None if given(op, 1, "dim", -1) == -1 else str(op.args[1]))
+    return call(
+        "F.glu", s(op.args[0]), dim=None if given(op, 1, "dim", -1) == -1 else str(op.args[1])
+    )
 
 
 @lower("prelu")
@@ -209,4 +211,6 @@ def _bernoulli(s: Scope, op: Op) -> str:
 def _cosine(s: Scope, op: Op) -> str:
     if not hasattr(functional, "cosine_similarity"):
         raise NotImplementedError("cosine_similarity")
-    return call("F.cosine_similarity", s(op.args[0]), s(op.args[1]), *(repr(a) for a in op.args[2:]))
+    return call(
+        "F.cosine_similarity", s(op.args[0]), s(op.args[1]), *(repr(a) for a in op.args[2:])
+    )

@@ -36,8 +36,18 @@ def _method(name: str, place: int = 1) -> Any:
     return rule
 
 
-_METHODS = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min", "any": "any", "all": "all",
-            "argmax": "argmax", "argmin": "argmin", "max.default": "max", "min.default": "min"}  # fmt: skip
+_METHODS = {
+    "mean": "mean",
+    "sum": "sum",
+    "amax": "max",
+    "amin": "min",
+    "any": "any",
+    "all": "all",
+    "argmax": "argmax",
+    "argmin": "argmin",
+    "max.default": "max",
+    "min.default": "min",
+}
 for _name, _target in _METHODS.items():
     lower(_name)(_method(_target))
 

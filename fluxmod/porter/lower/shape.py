@@ -145,7 +145,9 @@ def _expand(s: Scope, op: Op) -> str:
     rank = len(sizes)
     if sizes[0] != "-1" and rank == value.rank and set(sizes[1:]) == {"-1"}:
         text = s(value)
-        return call("jnp.broadcast_to", text, f"({sizes[0]}, *{text.removesuffix('[...]')}.shape[1:])")
+        return call(
+            "jnp.broadcast_to", text, f"({sizes[0]}, *{text.removesuffix('[...]')}.shape[1:])"
+        )
     shape = [value.shape[a] for a in value.layout]
     for i, size in enumerate(sizes):
         if size == "-1":

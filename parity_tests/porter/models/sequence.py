@@ -22,7 +22,9 @@ class Attention(nn.Module):
 
     def forward(self, x):
         B, N, C = x.shape
-        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        qkv = (
+            self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        )
         q, k, v = qkv[0], qkv[1], qkv[2]
 
         attn = (q @ k.transpose(-2, -1)) * self.scale
@@ -36,7 +38,9 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, in_features, hidden_features=None, out_features=None, act_layer=nn.GELU, drop=0.0):
+    def __init__(
+        self, in_features, hidden_features=None, out_features=None, act_layer=nn.GELU, drop=0.0
+    ):
         super().__init__()
         out_features = out_features or in_features
         hidden_features = hidden_features or in_features
@@ -121,7 +125,8 @@ class CausalSelfAttention(nn.Module):
         self.n_embd = n_embd
         self.dropout = dropout
         self.register_buffer(
-            "bias", torch.tril(torch.ones(block_size, block_size)).view(1, 1, block_size, block_size)
+            "bias",
+            torch.tril(torch.ones(block_size, block_size)).view(1, 1, block_size, block_size),
         )
 
     def forward(self, x):
@@ -184,14 +189,18 @@ class GPTBlock(nn.Module):
 class GPT(nn.Module):
     """Embedding and head share one weight."""
 
-    def __init__(self, vocab_size=23, block_size=12, n_layer=3, n_head=2, n_embd=16, dropout=0.1, tie=True):
+    def __init__(
+        self, vocab_size=23, block_size=12, n_layer=3, n_head=2, n_embd=16, dropout=0.1, tie=True
+    ):
         super().__init__()
         self.transformer = nn.ModuleDict(
             dict(
                 wte=nn.Embedding(vocab_size, n_embd),
                 wpe=nn.Embedding(block_size, n_embd),
                 drop=nn.Dropout(dropout),
-                h=nn.ModuleList([GPTBlock(n_embd, n_head, block_size, dropout) for _ in range(n_layer)]),
+                h=nn.ModuleList(
+                    [GPTBlock(n_embd, n_head, block_size, dropout) for _ in range(n_layer)]
+                ),
                 ln_f=nn.LayerNorm(n_embd),
             )
         )
@@ -258,7 +267,12 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.src_embed = nn.Embedding(ntoken, d_model)
         self.transformer = nn.Transformer(
-            d_model, nhead, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=16, batch_first=True
+            d_model,
+            nhead,
+            num_encoder_layers=2,
+            num_decoder_layers=2,
+            dim_feedforward=16,
+            batch_first=True,
         )
         self.generator = nn.Linear(d_model, ntoken)
 

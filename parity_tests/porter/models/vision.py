@@ -229,7 +229,11 @@ class InvertedResidual(nn.Module):
         self.use_res_connect = stride == 1 and inp == oup
         layers = []
         if expand_ratio != 1:
-            layers += [nn.Conv2d(inp, hidden_dim, 1, bias=False), nn.BatchNorm2d(hidden_dim), nn.ReLU6()]
+            layers += [
+                nn.Conv2d(inp, hidden_dim, 1, bias=False),
+                nn.BatchNorm2d(hidden_dim),
+                nn.ReLU6(),
+            ]
         layers += [
             nn.Conv2d(hidden_dim, hidden_dim, 3, stride, 1, groups=hidden_dim, bias=False),
             nn.BatchNorm2d(hidden_dim),
@@ -391,11 +395,15 @@ class ConvNeXt(nn.Module):
     def __init__(self, in_chans=3, num_classes=10, depths=(1, 2), dims=(8, 12), drop_path_rate=0.0):
         super().__init__()
         self.downsample_layers = nn.ModuleList()
-        stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], kernel_size=4, stride=4), LayerNorm2d(dims[0]))
+        stem = nn.Sequential(
+            nn.Conv2d(in_chans, dims[0], kernel_size=4, stride=4), LayerNorm2d(dims[0])
+        )
         self.downsample_layers.append(stem)
         for i in range(1):
             self.downsample_layers.append(
-                nn.Sequential(LayerNorm2d(dims[i]), nn.Conv2d(dims[i], dims[i + 1], kernel_size=2, stride=2))
+                nn.Sequential(
+                    LayerNorm2d(dims[i]), nn.Conv2d(dims[i], dims[i + 1], kernel_size=2, stride=2)
+                )
             )
         self.stages = nn.ModuleList()
         for i in range(2):
@@ -434,10 +442,14 @@ class DenseLayer(nn.Module):
 class DenseNet(nn.Module):
     def __init__(self, growth_rate=4, num_layers=3, num_init_features=8, bn_size=2, num_classes=10):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, num_init_features, 7, stride=2, padding=3, bias=False))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, num_init_features, 7, stride=2, padding=3, bias=False)
+        )
         num_features = num_init_features
         for i in range(num_layers):
-            self.features.add_module(f"denselayer{i + 1}", DenseLayer(num_features, growth_rate, bn_size))
+            self.features.add_module(
+                f"denselayer{i + 1}", DenseLayer(num_features, growth_rate, bn_size)
+            )
             num_features += growth_rate
         self.features.add_module("norm5", nn.BatchNorm2d(num_features))
         self.classifier = nn.Linear(num_features, num_classes)
@@ -456,7 +468,8 @@ class Inception(nn.Module):
         super().__init__()
         self.branch1 = nn.Conv2d(in_channels, ch1x1, kernel_size=1)
         self.branch2 = nn.Sequential(
-            nn.Conv2d(in_channels, ch3x3red, kernel_size=1), nn.Conv2d(ch3x3red, ch3x3, kernel_size=3, padding=1)
+            nn.Conv2d(in_channels, ch3x3red, kernel_size=1),
+            nn.Conv2d(ch3x3red, ch3x3, kernel_size=3, padding=1),
         )
         self.branch4 = nn.Sequential(
             nn.MaxPool2d(kernel_size=3, stride=1, padding=1, ceil_mode=True),
@@ -539,7 +552,9 @@ class STN(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 4, kernel_size=5)
-        self.localization = nn.Sequential(nn.Conv2d(1, 4, kernel_size=7), nn.MaxPool2d(2, stride=2), nn.ReLU(True))
+        self.localization = nn.Sequential(
+            nn.Conv2d(1, 4, kernel_size=7), nn.MaxPool2d(2, stride=2), nn.ReLU(True)
+        )
         self.fc_loc = nn.Sequential(nn.Linear(4 * 5 * 5, 8), nn.ReLU(True), nn.Linear(8, 3 * 2))
 
     def stn(self, x):
