@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from . import functional as functional
 from . import init as init
+from . import parallel as parallel
 from . import utils as utils
+from ._absent import DataParallel as DataParallel
+from ._absent import UninitializedBuffer as UninitializedBuffer
+from ._absent import UninitializedParameter as UninitializedParameter
 from ._activation import Hardshrink as Hardshrink
 from ._activation import Hardsigmoid as Hardsigmoid
 from ._activation import Hardswish as Hardswish
@@ -37,6 +41,7 @@ from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
 from ._checked import checked as checked
+from ._container import Container as Container
 from ._container import Identity as Identity
 from ._container import ModuleDict as ModuleDict
 from ._container import ModuleList as ModuleList
@@ -69,6 +74,19 @@ from ._groupnorm import InstanceNorm1d as InstanceNorm1d
 from ._groupnorm import InstanceNorm2d as InstanceNorm2d
 from ._groupnorm import InstanceNorm3d as InstanceNorm3d
 from ._layernorm import LayerNorm as LayerNorm
+from ._lazy import LazyBatchNorm1d as LazyBatchNorm1d
+from ._lazy import LazyBatchNorm2d as LazyBatchNorm2d
+from ._lazy import LazyBatchNorm3d as LazyBatchNorm3d
+from ._lazy import LazyConv1d as LazyConv1d
+from ._lazy import LazyConv2d as LazyConv2d
+from ._lazy import LazyConv3d as LazyConv3d
+from ._lazy import LazyConvTranspose1d as LazyConvTranspose1d
+from ._lazy import LazyConvTranspose2d as LazyConvTranspose2d
+from ._lazy import LazyConvTranspose3d as LazyConvTranspose3d
+from ._lazy import LazyInstanceNorm1d as LazyInstanceNorm1d
+from ._lazy import LazyInstanceNorm2d as LazyInstanceNorm2d
+from ._lazy import LazyInstanceNorm3d as LazyInstanceNorm3d
+from ._lazy import LazyLinear as LazyLinear
 from ._linear import Bilinear as Bilinear
 from ._linear import Linear as Linear
 from ._linear_cross_entropy import LinearCrossEntropyLoss as LinearCrossEntropyLoss
@@ -197,6 +215,7 @@ __all__ = [
     "ConstantPad1d",
     "ConstantPad2d",
     "ConstantPad3d",
+    "Container",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -207,6 +226,7 @@ __all__ = [
     "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -243,6 +263,19 @@ __all__ = [
     "LSTM",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LinearCrossEntropyLoss",
@@ -316,6 +349,8 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
@@ -329,6 +364,7 @@ __all__ = [
     "named_children",
     "named_modules",
     "named_variables",
+    "parallel",
     "structure",
     "to",
     "utils",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import index as as_index
@@ -12,7 +13,7 @@ from flax import nnx
 from ._axes import Axes, chain
 from ._module import Module, named_children
 
-__all__ = ["Identity", "ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["Container", "Identity", "ModuleDict", "ModuleList", "Sequential"]
 
 
 class Identity(Module):
@@ -80,6 +81,17 @@ class Children(Module):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+class Container(Children):
+    """Hold named modules; the twin of ``torch.nn.Container``, deprecated there and here.
+
+    Source: torch.nn.Container, PyTorch 2.13 documentation.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        warnings.warn("Container is deprecated; subclass nn.Module.", FutureWarning, stacklevel=2)
+        self._put(kwargs.items())
 
 
 class Listed(Children):

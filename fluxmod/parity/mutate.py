@@ -98,9 +98,9 @@ def mutations(
         executed: (file, line) pairs that a forward pass ran, from ``executed_lines``; source edits
             elsewhere are left out.
 
-    >>> found = list(mutations(nn.Linear(2, 2, rngs=nnx.Rngs(0)), ""))
+    >>> found = list(mutations(nn.LayerNorm(2, rngs=nnx.Rngs(0)), ""))
     >>> sorted({m.kind for m in found})
-    ['source', 'weight']
+    ['argument', 'source', 'weight']
     """
     for name, module in nn.named_modules(model):
         if path is None or name == path:

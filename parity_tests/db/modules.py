@@ -110,22 +110,30 @@ def case_of(label: str, info: Any, sample: Any, train: bool) -> Case:
     if not positional and "input" in keywords:
         positional = [keywords.pop("input")]
     leaves, structure = tree_flatten(tuple(positional))
+    is_lazy = info.module_cls.__name__.startswith("Lazy")  # made by the first call
 
     def ours(call: str, *, rngs: Any, param_dtype: Any) -> Any:
         types = {"rngs": rngs, "param_dtype": param_dtype}
         cls = getattr(nn, info.module_cls.__name__)
         known = nn_parameters(cls)
-        return cls(
+        layer = cls(
             *[_in_flax(value, types) for value in made.args],
-            **{
-                k: _in_flax(value, types) for k, value in made.kwargs.items() if k not in TORCH_ONLY
-            },
+            **{k: _in_flax(v, types) for k, v in made.kwargs.items() if k not in TORCH_ONLY},
             **{k: v for k, v in types.items() if k in known},
         )
+        if is_lazy:
+            layer(*flax_inputs(layer, leaves))
+        return layer
+
+    def theirs(call: str) -> torch.nn.Module:
+        layer = info.module_cls(*made.args, **made.kwargs)
+        if is_lazy:
+            layer.double()(*map(torch.from_numpy, leaves))
+        return layer
 
     return Case(
         id=label,
-        torch=lambda call: info.module_cls(*made.args, **made.kwargs),
+        torch=theirs,
         flax=ours,
         kwargs={"call": _call_text(made)},
         x=lambda rng: tuple(leaves),

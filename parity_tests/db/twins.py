@@ -119,8 +119,7 @@ TWINS: dict[str, Twin] = {
     ),
     "dropout2d": _map(2),
     "dropout3d": _map(3),
-    "feature_alpha_dropout": Twin({"input": Channel(1)}, Channel(1), drop=("inplace",)),
-    "alpha_dropout": Twin(drop=("inplace",)),
+    "feature_alpha_dropout": Twin({"input": Channel(1)}, Channel(1)),
     "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
     "instance_norm": Twin(
         {"input": Channel(1)}, Channel(1), rename={"weight": "scale"}, drop=("momentum",), outputs=1

@@ -51,6 +51,11 @@ def test_chunks_never_hold_all_logits():
     assert held(Options(batch_chunk_size=32)) < rows * classes * 4 / 4 < held(None)
 
 
+def test_labels_out_of_range_are_refused_in_chunks_too():
+    with pytest.raises(IndexError, match="labels must lie in"):
+        F.linear_cross_entropy(X, KERNEL, LABELS + 4, options=Options(), ignore_index=-96)
+
+
 def test_half_precision_is_summed_in_float32():
     x, kernel = X.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16)
     whole = F.linear_cross_entropy(x, kernel, LABELS)

@@ -14,6 +14,7 @@ PACKAGES = (
     "fluxmod.nn",
     "fluxmod.nn.functional",
     "fluxmod.nn.init",
+    "fluxmod.nn.parallel",
     "fluxmod.optim",
     "fluxmod.train",
     "fluxmod.models.flax",

@@ -19,6 +19,7 @@ def alpha_dropout(
     input: jax.Array,
     p: float = 0.5,
     training: bool = False,
+    inplace: bool = False,
     *,
     rngs: RandomSource = None,
 ) -> jax.Array:
@@ -27,6 +28,7 @@ def alpha_dropout(
     The twin of ``torch.nn.functional.alpha_dropout``. Mean 0 and variance 1 are kept.
 
     Args:
+        inplace: accepted as torch does; arrays are never changed in place.
         rngs: a key, an ``nnx.RngStream`` or ``nnx.Rngs``; needed when training and 0 < p < 1.
 
     Raises:
@@ -46,6 +48,7 @@ def feature_alpha_dropout(
     input: jax.Array,
     p: float = 0.5,
     training: bool = False,
+    inplace: bool = False,
     *,
     rngs: RandomSource = None,
 ) -> jax.Array:

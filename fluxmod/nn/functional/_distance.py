@@ -211,8 +211,8 @@ def _slope(x: jax.Array, norm: jax.Array, p: float, axes: tuple[int, ...], ties:
         return jnp.where(norm == 0, 0, x / jnp.where(norm == 0, 1, norm))
     if math.isinf(p):
         chosen = (jnp.abs(x) == norm) | jnp.isnan(x)
-        shared = jnp.sum(chosen, axes, keepdims=True) if ties == "split" else 1
-        return sign * chosen / jnp.asarray(shared, x.dtype)
+        shared: Any = jnp.sum(chosen, axes, keepdims=True) if ties == "split" else 1
+        return sign * chosen.astype(x.dtype) / jnp.asarray(shared, x.dtype)
     zero = norm == 0
     scale = jnp.where(zero, 0, jnp.where(zero, 1, norm) ** (1 - p))
     at_zero = x == 0

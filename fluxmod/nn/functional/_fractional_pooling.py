@@ -163,10 +163,18 @@ def _fractional(
         _starts(samples[..., order[axis]], space[axis], out[axis], k[axis]) for axis in range(nd)
     ]
     values, places = _windows(x, starts, k)
-    best = jnp.argmax(values, axis=-1, keepdims=True)
+    best = _best(values)
     peak = jnp.take_along_axis(values, best, -1)[..., 0]
     place = jnp.take_along_axis(places, best, -1)[..., 0]
     return (peak, place) if input.ndim == nd + 2 else (peak[0], place[0])
+
+
+def _best(values: jax.Array) -> jax.Array:
+    """Which tap wins: the first of the largest, or the last NaN, as in torch."""
+    missing = jnp.isnan(values)
+    last = values.shape[-1] - 1 - jnp.argmax(missing[..., ::-1], axis=-1, keepdims=True)
+    first = jnp.argmax(values, axis=-1, keepdims=True)
+    return jnp.where(missing.any(-1, keepdims=True), last, first)
 
 
 def _starts(sample: jax.Array, n: int, out: int, k: int) -> jax.Array:
@@ -175,7 +183,7 @@ def _starts(sample: jax.Array, n: int, out: int, k: int) -> jax.Array:
     if out == 1:
         return last
     alpha = (n - k) / (out - 1)
-    i = jnp.arange(out - 1, dtype=sample.dtype)
+    i = jnp.arange(out - 1, dtype=sample.dtype)[None, None]
     steps = jnp.trunc((i + sample[..., None]) * alpha) - jnp.trunc(sample * alpha)[..., None]
     return jnp.concatenate([steps.astype(last.dtype), last], axis=-1)
 
@@ -186,7 +194,7 @@ def _windows(
     """Values and places (N, *out, C, taps) of every window; each channel has its own."""
     nd, space = len(k), x.shape[1:-1]
     batch = jnp.arange(x.shape[0]).reshape(-1, *(1,) * (nd + 1))
-    channel = jnp.arange(x.shape[-1])
+    channel = jnp.arange(x.shape[-1]).reshape((1,) * (nd + 1) + (-1,))
     values, places = [], []
     for tap in itertools.product(*map(range, k)):
         index = []

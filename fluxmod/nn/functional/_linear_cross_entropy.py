@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fluxmod.nn._checked import check_indices
+
 from ._cross_entropy import cross_entropy
 from ._half import compute_dtype
 from ._linear import linear
@@ -86,6 +88,7 @@ def linear_cross_entropy(
     if whole:
         return losses(input, target, reduction)
     check_reduction(reduction, who)
+    check_indices(target, wide, who, "labels", ignore=ignored)
     size = rows_per_chunk(options, input.shape[0], input.shape[1], wide)
     loss = _in_chunks(losses, input, target, size, ignored)
     if reduction != "mean":
@@ -110,7 +113,7 @@ def rows_per_chunk(options: Any, rows: int, features: int, classes: int) -> int:
         return rows if asked is None else min(asked, rows)
     factor = 2 if method == "auto" else int(method.partition(":")[2] or 1)
     # a chunk's logits are as many numbers as the whole input
-    balanced = -(-rows // -(-classes // features))
+    balanced = -(-rows // max(-(-classes // max(features, 1)), 1))
     size = min((1 << (balanced - 1).bit_length()) // factor, rows)
     if asked is not None and asked != size:
         raise ValueError(
