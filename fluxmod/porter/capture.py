@@ -127,7 +127,7 @@ class _Recorder:
             return original(tracer, m, forward, args, kwargs)
         if id(base) not in self.paths:
             return original(tracer, m, forward, args, kwargs)
-        where, names = self.look(sys._getframe(2))
+        where, _ = self.look(sys._getframe(2))
         parent = self.stack[-1] if self.stack else None
         record = CallRecord(
             base,
@@ -138,7 +138,6 @@ class _Recorder:
             self.calls,
             where=where,
         )
-        del names
         self.calls += 1
         if parent is None:
             self.root = record
@@ -341,10 +340,7 @@ def _quiet() -> Iterator[None]:
 
 def _named_shapes(module: Any, args: Any, kwargs: Any) -> Any:
     """The shapes under the names of forward's arguments, which export asks for."""
-    bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    return dict(bound.arguments) | (
-        {k: v for k, v in bound.arguments.get("kwargs", {}).items()} if False else {}
-    )
+    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
 
 
 @contextmanager

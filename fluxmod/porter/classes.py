@@ -188,7 +188,7 @@ class ClassCode:
     def optional(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
         """A child that some instances do not have comes in as an argument."""
         self.column(name, specs)
-        return f"nnx.data({name})" if False else name
+        return name
 
     def build(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
         """A module: a layer, a list, or an instance of another class."""
@@ -272,11 +272,7 @@ class ClassCode:
             children = [s.children[key] for s in specs]
             inner = element(node, index, key)
             if isinstance(children[0], Array):
-                texts.append(
-                    self.array(children, inner).replace("nn.Parameter", "", 1).strip("()")
-                    if False
-                    else self.array(children, inner)
-                )
+                texts.append(self.array(children, inner))
             else:
                 texts.append(self.build(children, inner, f"{name}{index}"))
         if specs[0].named:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -72,7 +71,12 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
     static = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
     graphdef, state = nnx.split(model, graph=True)
-    out, state = _run(graphdef, treedef, static, state, arrays)
+    try:
+        hash((graphdef, treedef, static))
+        run = _compiled
+    except TypeError:  # a static attribute that cannot be a key of the cache
+        run = _run
+    out, state = run(graphdef, treedef, static, state, arrays)
     nnx.update(model, state)
     flat, structure = jax.tree.flatten(out)
     dtypes = info.out_dtypes if len(info.out_dtypes) == len(flat) else (None,) * len(flat)
@@ -86,7 +90,6 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(graphdef: Any, treedef: Any, static: Any, state: Any, arrays: list[jax.Array]) -> Any:
     rest = iter(arrays)
     leaves = [next(rest) if leaf is None else leaf for leaf in static]
@@ -94,6 +97,9 @@ def _run(graphdef: Any, treedef: Any, static: Any, state: Any, arrays: list[jax.
     args, kwargs = jax.tree.unflatten(treedef, leaves)
     out = model(*args, **kwargs)
     return out, nnx.state(model, graph=True)
+
+
+_compiled = jax.jit(_run, static_argnums=(0, 1, 2))
 
 
 def _in(tree: Any, entry: Any) -> Any:

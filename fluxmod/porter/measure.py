@@ -50,7 +50,9 @@ class Measures:
         value = actual.value if isinstance(actual, Size) else actual
         hints = op.hints or {}
         positional = hints.get("args") or []
-        proposals = positional[index : index + 1] + list((hints.get("kwargs") or {}).values())
+        named = hints.get("kwargs") or {}
+        others = [named.get(name)] if name else list(named.values())
+        proposals = positional[index : index + 1] + others
         for hint in proposals:
             if isinstance(hint, Size) and hint.form != ("lit",) and same_number(hint.value, value):
                 if (text := self.try_size(hint)) is not None:

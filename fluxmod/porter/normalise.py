@@ -60,6 +60,7 @@ class _Builder:
         self.leaf_of = leaf_of
         self.env: dict[Any, Any] = {}
         self.same: dict[Any, Any] = {}  # a node whose tensor is another node's
+        self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
         self.flow = True
@@ -73,6 +74,8 @@ class _Builder:
             kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
             param = Param(paths, tensor, kind if paths else "constant")
             self.env[node] = Value(tuple(tensor.shape), tensor.dtype, producer=param)
+            if paths:
+                self.held[node] = self.env[node]
         inputs = []
         for node in self.trace.inputs:
             val = node.meta.get("val")
@@ -258,8 +261,6 @@ class _Builder:
             value = values[index]
             self.env[node] = value
             self.note(node, value)
-            origin = getattr(source, "target", None)
-            del origin
             return
         val = node.meta.get("val")
         symbols = {"mul": "*", "add": "+", "sub": "-", "floordiv": "//", "mod": "%", "truediv": "/"}
@@ -345,18 +346,9 @@ class _Builder:
 
     def write(self, target: Any, value: Value, self_node: Any = None, child: Any = None) -> None:
         """Let ``target`` hold ``value``, and everything that shares its storage follow."""
-        old = self.env[target]
         self.env[target] = value
         self.stale.discard(target)
-        param = old.producer if isinstance(old, Value) else None
-        store = getattr(old, "producer", None)
-        if isinstance(param, Param) or getattr(store, "target", None) == "fluxmod.stored":
-            param = param if isinstance(param, Param) else store.args[0].producer
-            state = (
-                next(v for v in self.env.values() if isinstance(v, Value) and v.producer is param)
-                if False
-                else old
-            )
+        if (state := self.held.get(target)) is not None:
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
             self.current.items.append(op)
         if target in self.view_of:

@@ -77,6 +77,7 @@ def prune(call: Call) -> None:
 
 def _prune(call: Call, used: set[int]) -> None:
     kept: list[Any] = []
+    stored: set[int] = set()
     for item in reversed(call.items):
         if isinstance(item, Call):
             outs = {id(v) for v in tree_values(item.out)}
@@ -89,7 +90,11 @@ def _prune(call: Call, used: set[int]) -> None:
             kept.append(item)
             continue
         outs = {id(v) for v in tree_values(item.out)}
-        if not outs & used and item.target != "fluxmod.store":
+        if item.target == "fluxmod.store":
+            if id(item.args[0]) in stored:
+                continue  # written again further down
+            stored.add(id(item.args[0]))
+        elif not outs & used:
             continue
         used |= {id(v) for v in _uses(item)}
         kept.append(item)
