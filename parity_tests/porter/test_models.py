@@ -25,9 +25,8 @@ def test_a_model_and_its_port_are_equal(name):
     parity.check(model, ported, *inputs, options=LEVELS).require()
 
 
-@pytest.mark.parametrize("name", ["SimpleCNN", "Predictor", "Liner", "mlp_256_128_64"])
-def test_a_note_model_and_its_port_are_equal(name):
-    row = next(r for r in CATALOG if r.name == name)
+@pytest.mark.parametrize("row", CATALOG, ids=lambda row: row.name)
+def test_a_note_model_and_its_port_are_equal(row):
     args, kwargs = row.make(3)
     model = row.torch()
     named = dict(zip(kwargs, tensors(kwargs.values()), strict=True))
