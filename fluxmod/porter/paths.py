@@ -25,7 +25,7 @@ def relative(path: str, base: str) -> str | None:
 
 def expression(root: torch.nn.Module, dotted: str) -> str:
     """``layers.0.conv`` as ``self.layers[0].conv``."""
-    text, module = "self", root
+    text, module = "self", root  # type: str, Any
     for name in dotted.split(".") if dotted else []:
         if name.isdigit() and isinstance(
             module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ParameterList)
