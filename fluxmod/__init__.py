@@ -11,13 +11,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("convert", "doctor", "models", "nn", "optim", "parity", "train")
+_SUBPACKAGES = ("convert", "doctor", "models", "nn", "optim", "parity", "porter", "train")
 _NAMES = {
     "checked": "fluxmod.nn",
     "freeze": "fluxmod.convert",
     "load_state_dict": "fluxmod.convert",
     "named_parameters": "fluxmod.convert",
     "parameter_count": "fluxmod.convert",
+    "port": "fluxmod.porter",
     "state_dict": "fluxmod.convert",
     "unfreeze": "fluxmod.convert",
 }
@@ -34,6 +35,8 @@ __all__ = [
     "optim",
     "parameter_count",
     "parity",
+    "port",
+    "porter",
     "state_dict",
     "train",
     "unfreeze",

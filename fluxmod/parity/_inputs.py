@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from fluxmod.convert._source import as_numpy
 
+from ._copies import copied
 from ._trees import is_array, leaves, map_leaves
 
 __all__ = ["other_batch", "randomise_", "targets_of"]
@@ -20,16 +20,17 @@ def randomise_(module: torch.nn.Module, seed: int) -> None:
     """Give every float parameter and buffer of a torch module random values of its kind, in place.
 
     Zero biases and unit scales hide faults. Matrices become N(0, 1/fan_in); vectors and scalars
-    move by N(0, 0.25); buffers that are positive stay positive; tensors that hold infinities, and
-    integer and bool tensors, are kept. Tied tensors stay tied.
+    move by N(0, 0.25); buffers that are positive stay positive; tensors that hold infinities,
+    integer and bool tensors, and buffers that no checkpoint has are kept. Tied tensors stay tied.
     """
     rng = np.random.default_rng([seed, 1])
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.is_floating_point():
                 _fill(parameter, _weights(as_numpy(parameter), rng))
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
+        saved = module.state_dict(keep_vars=True)
+        for name, buffer in module.named_buffers():
+            if name in saved and buffer.is_floating_point():
                 _fill(buffer, _statistics(as_numpy(buffer), rng))
 
 
@@ -92,7 +93,7 @@ def targets_of(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         training = module.training
-        outputs = dict(leaves(copy.deepcopy(module).train(training)(*args, **kwargs)))
+        outputs = dict(leaves(copied(module).train(training)(*args, **kwargs)))
     floats = {n: as_numpy(v) for n, v in outputs.items() if v.is_floating_point()}
     if options.target is not None:
         name, value = next(iter(floats.items()))

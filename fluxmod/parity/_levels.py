@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from fluxmod import convert
 from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 
+from ._copies import copied
 from ._flax import run_flax
 from ._modules import in_place_rows, module_rows
 from ._randomness import randomness_rows
@@ -84,7 +84,8 @@ def given_rows(
     ours = _try_flax(flax_model, args, kwargs, np.float64, False, axes, theirs, options.seed)
     if isinstance(ours, str):
         return [_failed("L1", "given weights", ours)]
-    return semantic_rows(Run(theirs.outputs), Run(ours.outputs), "given weights")
+    outputs = Run(theirs.outputs, notes=theirs.notes)
+    return semantic_rows(outputs, Run(ours.outputs), "given weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Pair:
 
         Gradients are left out: at 8 bits a value near a kink falls on the other side of it.
         """
-        rounded = copy.deepcopy(self.torch_module).bfloat16()
+        rounded = copied(self.torch_module).bfloat16()
         inputs, named = map_leaves((args, dict(kwargs)), _rounded)
         settings: dict[str, Any] = {"seed": self.options.seed, "training": False}
         truth = run_torch(rounded, inputs, named, dtype=torch.float64, **settings)

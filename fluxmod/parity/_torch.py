@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,10 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxmod.convert._source import as_numpy
 
+from ._copies import copied
 from ._run import Call, Run, cotangents
 from ._trees import leaves, map_leaves
 
 __all__ = ["record_masks", "run_torch", "to_tensor"]
+
+
+_SAMPLED = ("aten::exponential_", "aten::normal_", "aten::randn", "aten::randn_like")
 
 
 class _MaskRecorder(TorchDispatchMode):
@@ -36,7 +39,7 @@ class _MaskRecorder(TorchDispatchMode):
             self.masks.append(as_numpy(out[1]))
         elif name in ("aten::rrelu_with_noise", "aten::rrelu_with_noise_") and args[4:5] == (True,):
             self.masks.append(np.array(as_numpy(args[1])))  # the slopes, 1 above zero
-        elif name == "aten::exponential_":
+        elif name in _SAMPLED:
             self.masks.append(np.array(as_numpy(out)))
         elif name == "aten::_to_copy" and args[0].dtype == torch.float64:
             self.narrowed |= out.is_floating_point() and out.dtype != torch.float64
@@ -84,7 +87,7 @@ def run_torch(
 
     The module, its mode, its buffers and torch's random state are left as they are.
     """
-    twin = copy.deepcopy(module).to(device=device, dtype=dtype)
+    twin = copied(module).to(device=device, dtype=dtype)
     twin.train(training)
     twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
     inputs = map_leaves(args, lambda a: _leaf(a, dtype, device))

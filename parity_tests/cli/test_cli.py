@@ -20,6 +20,15 @@ FLAGS = {
     "doctor": {"--json"},
     "inspect": {"file"},
     "models": set(),
+    "port": {
+        "target",
+        "--input",
+        "--output",
+        "--init",
+        "--weights",
+        "--layout",
+        "--check",
+    },
     "parity": {"models", "--device", "--json", "--html", "--seed"},
 }
 

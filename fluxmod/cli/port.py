@@ -1,0 +1,99 @@
+"""``fluxmod port``: a torch class in, a file of Flax source out, with its certificate."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+__all__ = ["run"]
+
+_SPEC = re.compile(r"^(?:(\w+)=)?(\w+)\[([\d, ]*)\](?:<(\d+))?$")
+
+
+def run(
+    target: Annotated[str, typer.Argument(help="pkg.module:Class, or a function that builds it.")],
+    input: Annotated[
+        list[str],
+        typer.Option(help="float32[2,3,224,224]; int64[2,16]<1000 below 1000; mask=bool[2,16]."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    init: Annotated[str, typer.Option(help="Constructor arguments as JSON.")] = "{}",
+    weights: Annotated[Path | None, typer.Option(help="Also write the weights here.")] = None,
+    layout: Annotated[Literal["flax", "torch"], typer.Option(help="Outer order.")] = "flax",
+    check: Annotated[bool, typer.Option(help="End with the certificate.")] = True,
+) -> None:
+    """Turn a torch module into Flax source; exit 1 if it cannot be done or is not equal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from fluxmod import convert, parity, porter
+
+    build = _find(target)
+    try:
+        settings = json.loads(init)
+        args, kwargs = _inputs(input)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    torch_module = build(**settings) if isinstance(settings, dict) else build(*settings)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("tracing and writing")
+        options = porter.Options(layout=layout)
+        model = porter.port(torch_module, *args, options=options, **kwargs)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(porter.source(model), encoding="utf-8")
+        if weights is not None:
+            progress.update(task, description="writing weights")
+            convert.save(model, weights)
+        report = None
+        if check:
+            progress.update(task, description="certifying")
+            levels = parity.Options(levels=("L0", "L1", "L2"))
+            report = parity.check(torch_module, model, *args, options=levels, **kwargs)
+    print(f"wrote {output}" + (f" and {weights}" if weights else ""))
+    if report is not None:
+        print(report.text())
+        raise typer.Exit(0 if report.passed else 1)
+
+
+def _find(target: str) -> Any:
+    """Import ``pkg.module:Name``; the current folder comes first, as with ``python -m``."""
+    module, _, name = target.partition(":")
+    if not name:
+        raise typer.BadParameter(f"{target!r}: expected pkg.module:Class.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"{target!r}: {error}") from None
+
+
+def _inputs(specs: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Draw example inputs of the given dtypes and shapes, always the same."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    args, kwargs = [], {}
+    for spec in specs:
+        match = _SPEC.match(spec.strip())
+        kind = getattr(torch, match[2], None) if match else None
+        if match is None or not isinstance(kind, torch.dtype):
+            raise ValueError(f"--input {spec!r}: expected dtype[sizes], as in int64[2,16]<100.")
+        shape = [int(n) for n in match[3].split(",") if n.strip()]
+        if kind.is_floating_point:
+            value = torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
+        else:
+            high = 2 if kind == torch.bool else int(match[4] or 2)
+            value = torch.randint(0, high, shape, generator=generator).to(kind)
+        if match[1]:
+            kwargs[match[1]] = value
+        else:
+            args.append(value)
+    return tuple(args), kwargs

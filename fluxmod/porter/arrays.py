@@ -1,0 +1,73 @@
+"""First values of parameters and buffers, as code."""
+
+from __future__ import annotations
+
+import ast
+
+import numpy as np
+import torch
+
+from .lower import DTYPES
+from .words import Unported, literal
+
+__all__ = ["buffer_value", "shape_nodes"]
+
+
+def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
+    """The expressions of a shape in ``nn.Parameter(torch.zeros(1, n, dim))``."""
+    for call in ast.walk(node) if node is not None else ():
+        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("torch."):
+            sizes: list[ast.expr] = list(call.args)
+            if len(sizes) == 1 and isinstance(sizes[0], (ast.Tuple, ast.List)):
+                sizes = list(sizes[0].elts)
+            if len(sizes) == rank and not any(isinstance(s, ast.Starred) for s in sizes):
+                return list(sizes)
+    return [None] * rank
+
+
+def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
+    """A constant array as code: a range, a mask, frequencies; small ones as they are.
+
+    Raises:
+        Unported: the array is neither; a wall of numbers is no source.
+    """
+    array = tensor.detach().cpu().numpy()
+    dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
+    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+    if array.size and (array == array.reshape(-1)[0]).all():
+        value = array.reshape(-1)[0].item()
+        kind = (
+            ""
+            if tensor.dtype == torch.float32
+            else f", {DTYPES[tensor.dtype]}".replace("jnp.int64", "int")
+        )
+        if not array.ndim:
+            return f"jnp.array({literal(value)}{kind})"
+        return f"jnp.full({shape}, {literal(value)}{kind})"
+    flat = array.reshape(-1)
+    if flat.size == max(array.shape) and flat.size > 1 and array.dtype.kind in "iu":
+        if (flat == np.arange(flat.size)).all():
+            text = f"jnp.arange({flat.size})"
+            return text if array.ndim == 1 else f"{text}.reshape{shape}"
+    if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
+        n = array.shape[-1]
+        for name in ("tril", "triu"):
+            for offset in (0, 1):
+                want = getattr(np, name)(np.ones((n, n)), offset)
+                if (array.reshape(-1, n, n) == want).all():
+                    ones = f"jnp.ones(({n}, {n}){dtype})"
+                    text = f"jnp.{name}({ones}{f', {offset}' if offset else ''})"
+                    return text if array.ndim == 2 else f"{text}.reshape{shape}"
+    if array.ndim == 1 and array.dtype.kind == "f" and array.size > 1 and array[0] == 1.0:
+        n = array.size
+        base = float(array[1]) ** -n if array[1] > 0 else 0
+        for rounded in (round(base, -1), round(base)):
+            want = 1.0 / (
+                np.float32(rounded)
+                ** (np.arange(0, 2 * n, 2, dtype=np.float32) / np.float32(2 * n))
+            )
+            if rounded > 1 and np.allclose(want, array, rtol=1e-6, atol=0):
+                return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
+    if array.size <= 16:
+        return f"jnp.array({array.tolist()!r}{dtype})"
+    raise Unported("a buffer that is not saved and cannot be written as code")

@@ -1,0 +1,400 @@
+"""Tracing a torch module: ``torch.export`` for the operators, the live frames for the words.
+
+``torch.export`` runs the module's own Python once. While it does, every module call is recorded
+with its arguments and result, and every operator with the names of the tensors alive and the
+expressions that the source has for its numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.utils._pytree as pytree
+from torch.fx.experimental import proxy_tensor
+
+from fluxmod._errors import CaptureError
+
+from .sites import Numbers, call_site, function_of, source_at
+
+__all__ = ["CallRecord", "OpRecord", "Trace", "capture"]
+
+_TORCH = os.path.dirname(torch.__file__)
+_TRACER = proxy_tensor._ModuleStackTracer
+
+
+@dataclass(eq=False)
+class OpRecord:
+    """A node of the traced graph, and what the source says at its place."""
+
+    node: torch.fx.Node
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
+    text: str = ""
+    hints: dict[Any, Any] = field(default_factory=dict)
+    order: int = 0
+
+
+@dataclass(eq=False)
+class CallRecord:
+    """A module call as Python made it; tensors stand as the graph's nodes."""
+
+    module: torch.nn.Module
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    parent: CallRecord | None
+    index: int
+    items: list[Any] = field(default_factory=list)
+    out: Any = None
+    out_type: Any = None
+    names: dict[Any, list[str]] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One tracing of a module in one mode."""
+
+    root: CallRecord
+    placeholders: list[torch.fx.Node]
+    inputs: list[torch.fx.Node]  # the user's tensors, flattened
+    states: dict[torch.fx.Node, torch.Tensor]  # parameters, buffers and constants
+    training: bool
+
+
+class _Recorder:
+    """Collects calls and operators while a module is being traced."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+        self.paths: dict[int, str] = {}
+        for path, child in module.named_modules(remove_duplicate=False):
+            self.paths.setdefault(id(child), path)
+        self.root: CallRecord | None = None
+        self.stack: list[CallRecord] = []
+        self.tracer: Any = None
+        self.calls = 0
+        self.ops = 0
+        self.placeholders: list[torch.fx.Node] = []
+        self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
+        self.numbers = Numbers(self.node_of)
+        self.held: list[Any] = []  # tensors alive: their ids must not be used again
+
+    def node_of(self, tensor: torch.Tensor) -> Any:
+        """The node that a tensor stands for now."""
+        slot = proxy_tensor.get_proxy_slot(tensor, self.tracer, None)
+        return None if slot is None else slot.proxy.node
+
+    def tree(self, tree: Any) -> Any:
+        """Replace tensors by their nodes in nested containers."""
+        if isinstance(tree, torch.Tensor):
+            node = self.node_of(tree)
+            return tree if node is None else node
+        if isinstance(tree, torch.SymInt):
+            return tree
+        if isinstance(tree, Mapping):
+            return {key: self.tree(value) for key, value in tree.items()}
+        if isinstance(tree, (tuple, list)):
+            return (
+                type(tree)(self.tree(v) for v in tree)
+                if type(tree) in (tuple, list)
+                else tuple(self.tree(v) for v in tree)
+            )
+        if hasattr(tree, "__dataclass_fields__"):
+            fields = tree.__dataclass_fields__
+            return {name: self.tree(getattr(tree, name, None)) for name in fields}
+        return tree
+
+    def call_module(self, original: Any, tracer: Any, m: Any, *call: Any) -> Any:
+        forward, args, kwargs = call
+        self.tracer = tracer
+        base = tracer.proxy_modules.get(m, m) if tracer.enable_attr_proxy else m
+        if self.root is None and base is not self.module:
+            return original(tracer, m, forward, args, kwargs)
+        if id(base) not in self.paths:
+            return original(tracer, m, forward, args, kwargs)
+        where, _ = self.look(sys._getframe(2))
+        parent = self.stack[-1] if self.stack else None
+        record = CallRecord(
+            base,
+            self.paths[id(base)],
+            tuple(self.tree(a) for a in args),
+            {k: self.tree(v) for k, v in kwargs.items()},
+            parent,
+            self.calls,
+            where=where,
+        )
+        self.calls += 1
+        if parent is None:
+            self.root = record
+        else:
+            parent.items.append(record)
+        self.stack.append(record)
+        try:
+            out = original(tracer, m, forward, args, kwargs)
+        finally:
+            self.stack.pop()
+        record.out = self.tree(out)
+        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
+        record.out_type = None if plain else type(out)
+        self.held.append((args, kwargs, out))
+        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
+            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
+        return out
+
+    def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
+        node = original(tracer, *args, **kwargs)
+        if node.op == "placeholder":
+            self.placeholders.append(node)
+        elif node.op == "get_attr":
+            self.attributes[node] = getattr(tracer.root, node.target)
+        elif node.op != "output" and self.stack:
+            record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
+            self.ops += 1
+            self.stack[-1].items.append(record)
+            self.tracer = tracer
+            record.where, record.text = self.look(sys._getframe(2), record)
+        return node
+
+    def look(self, frame: FrameType | None, record: OpRecord | None = None) -> tuple[str, str]:
+        """Read names and numbers from the frames between here and the running ``forward``."""
+        if not self.stack:
+            return "", ""
+        current = self.stack[-1]
+        code = getattr(type(current.module).forward, "__code__", None)
+        frames: list[FrameType] = []
+        while frame is not None:
+            name = frame.f_code.co_filename
+            ours = not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
+            if ours and frame.f_code is not _CREATE and "fluxmod/porter" not in name:
+                if function_of(frame.f_code) is not None:
+                    frames.append(frame)
+            if frame.f_code is code or frame.f_code.co_name == "call_module":
+                if frame.f_code is code or (frames and name.startswith(_TORCH)):
+                    break
+            frame = frame.f_back
+        if not frames:
+            return "", ""
+        self.numbers.module = current.module
+        for each in reversed(frames):
+            self.numbers.sync(each)
+            self._note_names(each, current)
+        innermost = frames[0]
+        if record is not None:
+            self._hints(innermost, record)
+        text = linetext(innermost)
+        return f"{innermost.f_code.co_filename}:{innermost.f_lineno}", text
+
+    def _note_names(self, frame: FrameType, call: CallRecord) -> None:
+        for name, value in frame.f_locals.items():
+            if isinstance(value, torch.Tensor):
+                node = self.node_of(value)
+                if node is not None:
+                    known = call.names.setdefault(node, [])
+                    if name not in known:
+                        known.append(name)
+
+    def _hints(self, frame: FrameType, record: OpRecord) -> None:
+        """Evaluate the numbers among an operator's arguments as the source writes them."""
+        site = source_at(frame)
+        positional, named = call_site(site)
+        if isinstance(site, ast.Call) and _is_method(frame, site):
+            positional = [site.func.value, *positional]  # type: ignore[attr-defined]
+        values = [self.numbers.evaluate(frame, p) for p in positional]
+        if isinstance(site, ast.Call) and _ends(site, "type_as"):
+            values = [None, *(self.numbers.dtype_of(frame, p) for p in positional[1:])]
+        if isinstance(site, ast.Subscript):
+            record.hints = {"index": self._index_hints(frame, site.slice)}
+            return
+        record.hints = {
+            "args": values,
+            "kwargs": {k: self.numbers.evaluate(frame, v) for k, v in named.items()},
+        }
+
+    def _index_hints(self, frame: FrameType, node: Any) -> list[Any]:
+        """The bounds and positions in a subscript: a triple for a slice, a Size for an index."""
+        elements = node.elts if isinstance(node, ast.Tuple) else [node]
+        found: list[Any] = []
+        for element in elements:
+            if isinstance(element, ast.Slice):
+                bounds = (element.lower, element.upper, element.step)
+                found.append(
+                    tuple(None if b is None else self.numbers.evaluate(frame, b) for b in bounds)
+                )
+            else:
+                found.append(self.numbers.evaluate(frame, element))
+        return found
+
+
+def linetext(frame: FrameType) -> str:
+    """The expression that a frame is evaluating, as text."""
+    node = source_at(frame)
+    return "" if node is None else ast.unparse(node)
+
+
+def _ends(site: ast.Call, name: str) -> bool:
+    return isinstance(site.func, ast.Attribute) and site.func.attr == name
+
+
+def _is_method(frame: FrameType, site: Any) -> bool:
+    """Whether a call is ``tensor.method(...)`` rather than ``module.function(...)``."""
+    function = site.func
+    if not isinstance(function, ast.Attribute):
+        return False
+    root: Any = function.value
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if not isinstance(root, ast.Name):
+        return True
+    if root.id in frame.f_locals:
+        return True
+    return not inspect.ismodule(frame.f_globals.get(root.id))
+
+
+_CREATE = _TRACER.create_node.__code__
+
+
+def capture(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
+) -> Trace:
+    """Trace a module in one mode; its own mode, weights and buffers stay as they are.
+
+    Raises:
+        CaptureError: torch cannot trace it; the message says where and why.
+    """
+    modes = [(m, m.training) for m in module.modules()]
+    module.train(training)
+    try:
+        return _trace(module, args, kwargs, training)
+    finally:
+        for each, mode in modes:
+            each.training = mode
+
+
+def _trace(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> Trace:
+    failures: list[str] = []
+    for dynamic in (True, False):
+        recorder = _Recorder(module)
+        try:
+            program = _export(recorder, module, args, kwargs, dynamic)
+        except Exception as error:  # torch raises of every kind here
+            failures.append(f"{type(error).__name__}: {str(error).strip()}")
+            continue
+        if recorder.root is None:
+            failures.append("the module was never called")
+            continue
+        return _finish(recorder, program, module, training)
+    first = failures[0].splitlines()
+    raise CaptureError(
+        f"port: torch.export cannot trace {type(module).__name__} "
+        f"({'train' if training else 'eval'} mode). " + "\n".join(first[:12])
+    )
+
+
+def _export(
+    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: bool
+) -> Any:
+    shapes: Any = None
+    if dynamic:
+        auto = torch.export.Dim.AUTO
+        shapes = pytree.tree_map(
+            lambda x: {0: auto} if isinstance(x, torch.Tensor) and x.dim() else None,
+            (args, kwargs),
+        )
+        if not any(
+            isinstance(s, dict) for s in pytree.tree_leaves(shapes, lambda s: s == {0: auto})
+        ):
+            shapes = None
+        else:
+            shapes = _named_shapes(module, *shapes)
+    with _recording(recorder), _quiet():
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's own reports of a failed trace are long; ours names the place."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch.fx")]
+    names = [n for n in logging.root.manager.loggerDict if n.startswith("torch")]
+    loggers += [logging.getLogger(name) for name in names]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    # whether a mask is causal is a hint for torch's kernels, found by looking at its values
+    hint = mock.patch("torch.nn.modules.transformer._detect_is_causal_mask", return_value=False)
+    try:
+        with warnings.catch_warnings(), hint:
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, state in zip(loggers, before, strict=True):
+            logger.disabled = state
+
+
+def _named_shapes(module: Any, args: Any, kwargs: Any) -> Any:
+    """The shapes under the names of forward's arguments, which export asks for."""
+    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+
+
+@contextmanager
+def _recording(recorder: _Recorder) -> Iterator[None]:
+    node, call = _TRACER.create_node, _TRACER.call_module
+    owner = threading.get_ident()
+
+    def create_node(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner:
+            return node(self, *args, **kwargs)
+        return recorder.create_node(node, self, *args, **kwargs)
+
+    def call_module(self: Any, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        return recorder.call_module(call, self, m, forward, args, kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
+        stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
+        yield
+
+
+def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training: bool) -> Trace:
+    """Say which placeholder is which parameter, buffer, constant or input."""
+    from torch.export.graph_signature import InputKind
+
+    states: dict[torch.fx.Node, torch.Tensor] = {}
+    inputs: list[torch.fx.Node] = []
+    tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    tensors |= dict(module.named_buffers(remove_duplicate=False))
+    specs = program.graph_signature.input_specs
+    kept = [s for s in specs if s.kind != InputKind.TOKEN]
+    placeholders = recorder.placeholders
+    # constants are lifted to inputs after the tracing: only the traced ones are placeholders
+    lifted = [s for s in kept if s.kind in (InputKind.CONSTANT_TENSOR, InputKind.CUSTOM_OBJ)]
+    if len(placeholders) == len(kept) - len(lifted):
+        kept = [s for s in kept if s not in lifted]
+    for node, spec in zip(placeholders, kept, strict=True):
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            states[node] = tensors[spec.target]
+        elif spec.kind == InputKind.CONSTANT_TENSOR:
+            states[node] = program.constants[spec.target]
+        else:
+            inputs.append(node)
+    for node, tensor in recorder.attributes.items():
+        if isinstance(tensor, torch.Tensor):
+            states[node] = tensor
+    assert recorder.root is not None  # noqa: S101 - for the type checker
+    return Trace(recorder.root, placeholders, inputs, states, training)

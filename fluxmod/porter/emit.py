@@ -1,0 +1,270 @@
+"""The file: imports, classes, documentation."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fluxmod import nn
+
+from .classes import ClassCode, is_spec
+from .groups import Group
+from .ir import Value, tree_values
+from .loops import rolled, unpacked
+from .orders import last
+from .style import WIDTH, statement
+from .words import Body
+
+__all__ = ["axes_of", "module_text"]
+
+_SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
+_MARK = re.compile(r"_number_\d+_")
+
+
+def module_text(codes: list[ClassCode], origin: str) -> str:
+    """The whole file."""
+    classes = [class_text(code) for code in codes]
+    body = "\n\n\n".join(classes)
+    names = sorted(code.group.name for code in codes)
+    listed = f"__all__ = [{', '.join(chr(34) + n + chr(34) for n in names)}]"
+    if len(listed) > WIDTH:
+        listed = "__all__ = [\n" + "".join(f'    "{n}",\n' for n in names) + "]"
+    imports = ["import jax"] if re.search(r"\bjax\.", body) else []
+    if re.search(r"\bmath\.", body):
+        imports = ["import math", "", *imports]
+    if re.search(r"\bjnp\.", body):
+        imports.append("import jax.numpy as jnp")
+    if re.search(r"\bnnx\.", body):
+        imports.append("from flax import nnx")
+    own = ["from fluxmod import nn"]
+    if re.search(r"\bF\.", body):
+        own.append("from fluxmod.nn import functional as F")
+    for name in ("ops", "random"):
+        if re.search(rf"(?<!\.)\b{name}\.\w+\(", body):
+            own.append(f"from fluxmod.nn import {name}")
+    parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
+    return "\n".join([*parts, *own, "", listed, "", "", body, ""])
+
+
+def class_text(code: ClassCode) -> str:
+    """One class."""
+    group = code.group
+    body = group.body
+    if group.instances[0].is_function:
+        return _function_text(code)
+    numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
+    base = "nn.Sequential" if numbered else "nn.Module"
+    if numbered:
+        parts = ", ".join(line.partition(" = ")[2] for line in numbered)
+        code.lines = [f"super().__init__({parts})"]
+    lines = [f"class {group.name}({base}):", *_docstring(group, body), ""]
+    axes = axes_of(body) if body is not None else None
+    if axes is not None:
+        lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
+    if code.constants:
+        lines += [f"    {name} = {value!r}" for name, value in code.constants.items()] + [""]
+    if code.lines:
+        lines += _signature(group)
+        for name, text in code.local.items():
+            lines += statement(f"{name} = {text}", 8)
+        for line in code.lines:
+            lines += statement(line, 8)
+        lines.append("")
+    if body is not None:
+        lines += _call_signature(group, body)
+        replaced = [_substitute(line, code) for line in group.lines]
+        for line in rolled(unpacked(replaced), code.group.instances[0].module):
+            lines += statement(line, 8)
+    while lines and not lines[-1]:
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _function_text(code: ClassCode) -> str:
+    """A model that is one layer or container, as a function that builds it."""
+    head = (
+        "def build(*, rngs: nnx.Rngs) -> nn.Module:"
+        if code.group.needs_rngs
+        else "def build() -> nn.Module:"
+    )
+    origin = f"{code.group.cls.__module__}.{code.group.cls.__qualname__}"
+    value = code.lines[-1].partition(" = ")[2]
+    lines = [head, f'    """The port of a ``{origin}``."""', *statement(f"return {value}", 4)]
+    return "\n".join(lines)
+
+
+def _substitute(line: str, code: ClassCode) -> str:
+    table = getattr(code, "replacements", {})
+    line = _MARK.sub(lambda m: table.get(m[0], m[0]), line).replace("[...][", "[")
+    return re.sub(r"self\.(\w+)\.(\w+)\b", lambda m: _flat_attr(m, code), line)
+
+
+def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
+    dotted = f"{match[1]}.{match[2]}"
+    body = code.group.body
+    flat = (
+        body is not None
+        and dotted in body.attrs
+        and match[1] not in code.group.instances[0].attributes
+    )
+    return f"self.{match[1]}_{match[2]}" if flat else match[0]
+
+
+def _docstring(group: Group, body: Body | None) -> list[str]:
+    origin = f"{group.cls.__module__}.{group.cls.__qualname__}".replace("__main__.", "")
+    origin = origin.replace(".<locals>", "")
+    first = f'    """The port of ``{origin}``.'
+    if body is None:
+        return [first + '"""']
+    given = [
+        f"{name}: {_shape(body, name)}" for name, _, _ in group.signature if _shape(body, name)
+    ]
+    outs = list(tree_values(body.call.out))
+    back = ", ".join(_letters(v) for v in outs[:4]) + (", ..." if len(outs) > 4 else "")
+    text = "; ".join(given)
+    text = f"{text}; returns {back}." if text else f"returns {back}."
+    lines = [first, "", "    Shape:"]
+    words = text.split(" ")
+    line = "       "
+    for word in words:
+        if len(line) + len(word) + 1 > WIDTH:
+            lines.append(line)
+            line = "       "
+        line += f" {word}"
+    return [*lines, line, '    """']
+
+
+def _shape(body: Body, name: str) -> str:
+    value = _argument(body, name)
+    return _letters(value) if isinstance(value, Value) else ""
+
+
+def _argument(body: Body, name: str) -> Any:
+    import inspect
+
+    call = body.call
+    if name in call.names:
+        return call.names[name]
+    bound = inspect.signature(type(call.module).forward).bind(
+        call.module, *call.args, **call.kwargs
+    )
+    found = bound.arguments.get(name, bound.arguments.get(name.rstrip("_")))
+    return found if found is not None else bound.arguments.get("kwargs", {}).get(name)
+
+
+def _letters(value: Value) -> str:
+    """A shape as text: maps by letters, others by the sizes traced, N where the batch is free."""
+    if value.order == last(value.rank) and value.rank in _SPACE:
+        return f"(N, {_SPACE[value.rank]}, C)"
+    sizes = [
+        ("N" if axis == 0 else "*") if value.symbols[axis] else str(value.shape[axis])
+        for axis in value.layout
+    ]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def axes_of(body: Body) -> nn.Axes | None:
+    """The declaration of a class whose arguments or results are channels-last."""
+    call = body.call
+
+    def entry(value: Any) -> nn.Channel | None:
+        if isinstance(value, Value) and value.order is not None:
+            return nn.Channel(value.order[-1], min_rank=0)
+        return None
+
+    inputs = [entry(tree) for tree in call.args]
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    keywords = {k: e for k, v in call.kwargs.items() if (e := entry(v)) is not None}
+    outs = [entry(v) for v in tree_values(call.out)]
+    if not inputs and not keywords and not any(outs):
+        return None
+    output: Any = None
+    if any(outs):
+        output = outs[0] if all(o == outs[0] for o in outs) else tuple(outs)
+    return nn.Axes(inputs=tuple(inputs), output=output, keywords=keywords)
+
+
+def _axes_text(axes: nn.Axes) -> str:
+    def one(entry: nn.Channel | None) -> str:
+        return "None" if entry is None else f"nn.Channel({entry.axis})"
+
+    parts = []
+    if axes.inputs:
+        inner = ", ".join(one(e) for e in axes.inputs)
+        parts.append(f"inputs=({inner}{',' if len(axes.inputs) == 1 else ''})")
+    if isinstance(axes.output, tuple):
+        parts.append(f"output=({', '.join(one(e) for e in axes.output)})")
+    elif axes.output is not None:
+        parts.append(f"output={one(axes.output)}")
+    if axes.keywords:
+        pairs = ", ".join(f'"{k}": {one(e)}' for k, e in axes.keywords.items())
+        parts.append(f"keywords={{{pairs}}}")
+    return f"nn.Axes({', '.join(parts)})"
+
+
+def _signature(group: Group) -> list[str]:
+    parts = []
+    for name, default in group.parameters.items():
+        hint = _hint([i.args.get(name) for i in group.instances])
+        if default is None:
+            parts.append(f"{name}{hint}")
+        else:
+            parts.append(f"{name}{hint} = {default}" if hint else f"{name}={default}")
+    if group.needs_rngs:
+        parts += ["*", "rngs: nnx.Rngs"]
+    return _definition("__init__", parts, "None")
+
+
+def _hint(values: list[Any]) -> str:
+    """The type of a constructor argument, as its values show it."""
+    kinds = {type(v).__name__ for v in values}
+    if "NoneType" in kinds and len(kinds) == 2 and not any(map(is_spec, values)):
+        other = _hint([v for v in values if v is not None])
+        return f"{other} | None" if other else ""
+    if kinds <= {"Leaf", "Instance", "Listing", "NoneType"}:
+        return ": nn.Module | None" if "NoneType" in kinds else ": nn.Module"
+    if kinds == {"int", "float"}:
+        return ": float"
+    if len(kinds) == 1 and (kind := kinds.pop()) in ("int", "float", "bool", "str"):
+        return f": {kind}"
+    if kinds == {"tuple"} or not kinds:
+        return ": tuple[int, ...]"
+    return ""
+
+
+def _call_signature(group: Group, body: Body) -> list[str]:
+    parts, star = [], False
+    seen_default = False
+    for name, default, kind in group.signature:
+        if kind == "keyword" and not star:
+            parts.append("*")
+            star = True
+        value = _argument(body, name)
+        hint = ": jax.Array" if isinstance(value, Value) else ""
+        if default is not None or (seen_default and not star):
+            seen_default = True
+            union = " | None" if hint and default == "None" else ""
+            gap = " = " if hint else "="
+            parts.append(f"{name}{hint}{union}{gap}{default or 'None'}")
+        else:
+            parts.append(f"{name}{hint}")
+    out = body.call.out
+    returns = "jax.Array" if isinstance(out, Value) else ""
+    if isinstance(out, tuple):
+        inner = ["jax.Array" if isinstance(o, Value) else "None" if o is None else "" for o in out]
+        returns = f"tuple[{', '.join(inner)}]" if all(inner) else ""
+    if isinstance(out, dict):
+        returns = "dict[str, jax.Array]" if all(isinstance(v, Value) for v in out.values()) else ""
+    return _definition("__call__", parts, returns)
+
+
+def _definition(name: str, parts: list[str], returns: str) -> list[str]:
+    arrow = f" -> {returns}" if returns else ""
+    line = f"    def {name}({', '.join(['self', *parts])}){arrow}:"
+    if len(line) <= WIDTH:
+        return [line]
+    inner = f"        {', '.join(['self', *parts])}"
+    if len(inner) <= WIDTH:
+        return [f"    def {name}(", inner, f"    ){arrow}:"]
+    return [f"    def {name}(", *(f"        {p}," for p in ["self", *parts]), f"    ){arrow}:"]

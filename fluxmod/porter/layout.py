@@ -1,0 +1,569 @@
+"""The order of axes of every array: channels last where convolutions want it.
+
+A value carries the torch axis that each of its Flax axes is. Convolutions, poolings and norms over
+maps take and give channels-last arrays by the declaration of their layer; elementwise operators
+keep what they get; permutations that only bring a map into or out of channels-last order cost
+nothing; everything else works in torch's order. What remains is one explicit transpose at each
+genuine boundary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
+from .leaves import Leaf
+from .orders import declared, extent, last, permutation, plain_or, regroup, sizes_of
+from .partition import is_chain
+
+__all__ = ["assign"]
+
+_MAPS = {
+    "conv1d", "conv2d", "conv3d", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "batch_norm", "group_norm", "instance_norm", "upsample_nearest1d", "upsample_nearest2d",
+    "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
+    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "feature_dropout", "_upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool2d_with_indices",
+    "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
+}  # fmt: skip
+_ONE_AXIS = {  # name -> the position of ``dim`` among the arguments; the rank stays
+    "softmax": 1, "log_softmax": 1, "_softmax": 1, "_log_softmax": 1, "cumsum": 1, "cumprod": 1,
+    "flip": 1, "chunk": 2, "split": 2, "split_with_sizes": 2, "tensor_split": 2, "glu": 1,
+    "roll": 2, "sort": 1, "topk": 2, "narrow": 1, "logcumsumexp": 1, "renorm": 2, "index_select": 1,
+    "repeat_interleave": 2,
+}  # fmt: skip
+_REDUCE = {  # name -> positions of dim and keepdim
+    "mean": (1, 2), "sum": (1, 2), "amax": (1, 2), "amin": (1, 2), "max": (1, 2), "min": (1, 2),
+    "argmax": (1, 2), "argmin": (1, 2), "prod": (1, 2), "logsumexp": (1, 2), "any": (1, 2),
+    "all": (1, 2), "linalg_vector_norm": (2, 3), "norm": (2, 3), "var": (1, 3), "std": (1, 3),
+    "nansum": (1, 2), "nanmean": (1, 2), "median": (1, 2), "count_nonzero": (1, 9),
+    "unbind": (1, 9), "squeeze": (1, 9), "select": (1, 9),
+}  # fmt: skip
+_PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "movedim", "mT")
+_RESHAPES = ("view", "reshape", "flatten", "_unsafe_view", "unflatten", "view_as", "reshape_as")
+
+
+def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
+    """Set the order of every value, rewrite axes, and insert the transposes that remain.
+
+    Args:
+        graph: the call tree and the model's inputs; changed in place.
+        elementwise: names of operators that keep the order of their operands.
+        torch: keep torch's order at the model's boundary.
+    """
+    root: Call = graph.root
+    wanted = _demand(root, elementwise)
+    for value in graph.inputs:
+        if not torch and id(value) in wanted and value.rank > 2:
+            value.order = last(value.rank)
+    if root.leaf is None:
+        work = _Layout(elementwise, wanted)
+        work.call(root)
+        if torch:
+            work.items, work.where = root.items, root.index
+            root.out = work.plain(root.out)
+
+
+def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
+    """Values that reach a channels-last consumer through operators that keep the order."""
+    wanted: set[int] = set()
+    for item in reversed(list(ops_below(root))):
+        values = list(tree_values((item.args, item.kwargs)))
+        if isinstance(item, Call):
+            axes = item.leaf.axes()
+            for index, tree in enumerate(item.args):
+                for value in tree_values(tree):
+                    if declared(axes.of_input(index), value.rank):
+                        wanted.add(id(value))
+            outs = list(tree_values(item.out))
+            if axes.elementwise and outs and id(outs[0]) in wanted:
+                wanted.update(id(v) for v in values)
+            continue
+        outs = list(tree_values(item.out))
+        if item.target == "fluxmod.same":
+            if id(outs[0]) in wanted:
+                wanted.add(id(values[0]))
+        elif item.name in _MAPS:
+            wanted.update(id(v) for v in values[:1] if v.rank > 2)
+        elif item.name in elementwise or item.name in ("cat", "constant_pad_nd", "pad"):
+            for out in outs:
+                if id(out) in wanted:
+                    wanted.update(id(v) for v in values if v.rank == out.rank)
+        elif item.target == "fluxmod.getitem" and outs and id(outs[0]) in wanted:
+            wanted.update(id(v) for v in values[:1] if v.rank == outs[0].rank)
+    return wanted
+
+
+class _Layout:
+    def __init__(self, elementwise: frozenset[str], wanted: set[int]) -> None:
+        self.elementwise = elementwise
+        self.wanted = wanted
+        self.items: list[Any] = []
+        self.made: dict[tuple[int, Any, int], Value] = {}
+        self.where = 0
+
+    def call(self, call: Call) -> None:
+        saved = self.items, self.where
+        self.items, self.where = [], call.index
+        for item in call.items:
+            if not isinstance(item, Call):
+                self.op(item)
+                self.items.append(item)
+            elif item.leaf is not None:
+                self.leaf(item)
+                self.items.append(item)
+            else:
+                self.enter(item)
+                self.call(item)
+                self.items.append(item)
+        call.items = self.items
+        self.items, self.where = saved
+
+    def enter(self, call: Call) -> None:
+        """Bring a Sequential's argument into the order that its first layer wants, out here."""
+        inside, deeper = [], call
+        while is_chain(deeper.module) and len(deeper.args) == 1 and deeper.items:
+            inside.append(deeper)
+            first = deeper.items[0]
+            if not isinstance(first, Call) or first.args != deeper.args:
+                return
+            deeper = first
+            if first.leaf is not None:
+                value = first.args[0]
+                if not isinstance(value, Value) or first.leaf.axes().elementwise:
+                    return
+                order = declared(first.leaf.axes().of_input(0), value.rank)
+                if order is not None:
+                    moved = self.ordered(value, order)
+                    for each in [*inside, first]:
+                        each.args = (moved,)
+                return
+
+    # --- bringing values into an order
+
+    def ordered(self, value: Value, order: tuple[int, ...] | None) -> Value:
+        """The value with its axes in that order: itself, or a transpose inserted here."""
+        if value.layout == (order or tuple(range(value.rank))):
+            return value
+        key = (id(value), order, self.where)
+        if key not in self.made:
+            target = order or tuple(range(value.rank))
+            perm = tuple(value.layout.index(axis) for axis in target)
+            out = Value(value.shape, value.dtype, value.dynamic, order=order)
+            plain = [value.shape[a] for a in value.layout]
+            moving = [a for a in perm if plain[a] != 1 or value.symbols[value.layout[a]]]
+            if moving == sorted(moving) and [value.shape[a] for a in target] == plain:
+                return value  # only axes of size one would move
+            if moving == sorted(moving) and value.rank > 1:
+                sizes = tuple(extent(value, a) for a in target)
+                op = Op("reshape.default", (value, list(sizes)), {}, out)
+            else:
+                op = Op("permute.default", (value, list(perm)), {}, out)
+            out.producer = op
+            self.items.append(op)
+            self.made[key] = out
+        return self.made[key]
+
+    def plain(self, tree: Any) -> Any:
+        """Every value of a tree in torch's order."""
+        return map_tree(lambda v: self.ordered(v, None) if isinstance(v, Value) else v, tree)
+
+    # --- layers
+
+    def leaf(self, call: Call) -> None:
+        leaf: Leaf = call.leaf
+        axes = leaf.axes()
+        outs = list(tree_values(call.out))
+        first = next(tree_values(call.args), None)
+        if axes.elementwise or leaf.name == "Identity":
+            for out in outs:
+                out.order = first.order if first is not None else None
+            return
+        if first is not None and self.special(call, leaf, first, outs):
+            return
+        call.args = tuple(
+            map_tree(
+                lambda v, i=i: (
+                    self.ordered(v, declared(axes.of_input(i), v.rank))
+                    if isinstance(v, Value)
+                    else v
+                ),
+                tree,
+            )
+            for i, tree in enumerate(call.args)
+        )
+        call.kwargs = {
+            k: map_tree(
+                lambda v, k=k: (
+                    self.ordered(v, declared(axes.of_input(k), v.rank))
+                    if isinstance(v, Value)
+                    else v
+                ),
+                tree,
+            )
+            for k, tree in call.kwargs.items()
+        }
+        for index, out in enumerate(outs):
+            out.order = declared(axes.of_output(index), out.rank)
+
+    def special(self, call: Call, leaf: Leaf, value: Value, outs: list[Value]) -> bool:
+        """Layers that work in either order, told so by an argument."""
+        args = dict(leaf.args)
+        if leaf.name == "Flatten":
+            start = args.get("start_dim", 1) % value.rank
+            end = args.get("end_dim", -1) % value.rank
+            if value.order is None:
+                if value.rank in (4, 5):
+                    call.leaf = Leaf(leaf.name, args | {"channels_last": False})
+                return True
+            if value.order != last(value.rank) or start < 1:
+                return False
+            if (start, end) == (1, value.rank - 1):
+                if value.rank not in (4, 5):
+                    call.leaf = Leaf(leaf.name, args | {"channels_last": True})
+                return True
+            if start >= 2 and end == value.rank - 1:
+                call.leaf = Leaf(leaf.name, {"end_dim": value.rank - 2})
+                outs[0].order = last(outs[0].rank)
+                return True
+            return False
+        if leaf.name == "Unflatten":
+            if outs[0].rank in (4, 5) and args.get("dim", 0) % value.rank == 1:
+                if id(outs[0]) in self.wanted:
+                    outs[0].order = last(outs[0].rank)
+                else:
+                    call.leaf = Leaf(leaf.name, args | {"channels_last": False})
+                return True
+            return False
+        if value.order is None:
+            return False
+        if "dim" in args and isinstance(args["dim"], int) and leaf.axes() == type(leaf.axes())():
+            dim = value.order.index(args["dim"] % value.rank)
+            dim = -1 if dim == value.rank - 1 else dim
+            call.leaf = Leaf(leaf.name, args | {"dim": dim})
+            for out in outs:
+                out.order = value.order
+            return True
+        shape = args.get("normalized_shape")
+        if isinstance(shape, tuple) and len(shape) == value.rank - 1 and len(shape) > 1:
+            if value.order == last(value.rank):
+                flax = (*shape[1:], shape[0])
+                call.leaf = Leaf(
+                    leaf.name, args | {"normalized_shape": flax, "channels_last": True}
+                )
+                outs[0].order = value.order
+                return True
+        return False
+
+    # --- operators
+
+    def op(self, op: Op) -> None:
+        name = op.name
+        outs = list(tree_values(op.out))
+        values = list(tree_values((op.args, op.kwargs)))
+        if not outs:
+            return
+        if op.target == "fluxmod.store":
+            op.args = (op.args[0], self.ordered(op.args[1], None))
+            return
+        if op.target == "fluxmod.same":
+            outs[0].order = values[0].order
+            return
+        if name in self.elementwise or op.target in self.elementwise:
+            self.broadcast(op, outs, values)
+        elif name in _MAPS:
+            self.on_map(op, outs)
+        elif op.target == "fluxmod.getitem":
+            self.subscript(op, outs[0])
+        elif op.target == "fluxmod.write_back":
+            op.args = self.plain(op.args)
+        elif name in _PERMUTES:
+            self.permute(op, outs[0])
+        elif all(v.order is None for v in values) and name not in (*_RESHAPES, "unsqueeze"):
+            return
+        elif name in ("cat", "stack") and self.join(op, outs[0]):
+            return
+        elif name in _ONE_AXIS or (name in _REDUCE and self.has_axis(op)):
+            self.along(op, outs)
+        elif name in _RESHAPES:
+            self.reshape(op, outs[0])
+        elif name == "unsqueeze":
+            self.unsqueeze(op, outs[0])
+        elif name in ("expand", "expand_as", "repeat", "tile"):
+            self.expand(op, outs[0])
+        elif name in ("constant_pad_nd", "pad"):
+            self.pad(op, outs[0])
+        elif (
+            name in _REDUCE
+            and not self.has_axis(op)
+            and name not in ("argmax", "argmin", "squeeze")
+        ):
+            return
+        else:
+            op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
+
+    def has_axis(self, op: Op) -> bool:
+        place = _REDUCE[op.name][0]
+        dims = op.kwargs.get("dim", op.args[place] if len(op.args) > place else None)
+        return dims not in (None, [], ())
+
+    def broadcast(self, op: Op, outs: list[Value], values: list[Value]) -> None:
+        rank = outs[0].rank
+        orders = [v.order for v in values if v.rank == rank and v.order is not None]
+        if not orders:
+            if any(v.order is not None for v in values):
+                op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
+            return
+        order = orders[0]
+        op.args = map_tree(lambda v: self.aligned(v, order), op.args)
+        op.kwargs = map_tree(lambda v: self.aligned(v, order), op.kwargs)
+        for out in outs:
+            out.order = order
+
+    def aligned(self, value: Any, order: tuple[int, ...]) -> Any:
+        """A value that broadcasts against an array of that order."""
+        if not isinstance(value, Value) or value.rank == 0:
+            return value
+        if value.rank == len(order):
+            return self.ordered(value, order)
+        value = self.ordered(value, None)
+        if (vector := _vector(value)) is not None and order[-1] == len(order) - value.rank:
+            return vector  # ``weight[:, None, None]`` of torch is ``weight`` with channels last
+        missing = len(order) - value.rank
+        axes = [a - missing for a in order]
+        while axes and axes[0] < 0:
+            axes.pop(0)
+        sizes = [(extent(value, a) if a >= 0 else 1) for a in axes]
+        out = Value(
+            tuple(value.shape[a] if a >= 0 else 1 for a in axes), value.dtype, producer=None
+        )
+        present = [a for a in axes if a >= 0 and value.shape[a] != 1]
+        if present == sorted(present):
+            if tuple(out.shape) == value.shape or not present[1:] and out.shape[-1:] == value.shape:
+                return value
+            op = Op("reshape.default", (value, list(sizes)), {}, out)
+        elif min(axes) >= 0:
+            op = Op("permute.default", (value, axes), {}, out)
+        else:
+            moved = self.ordered(value, tuple(a for a in axes if a >= 0))
+            op = Op("reshape.default", (moved, list(sizes)), {}, out)
+        if value.rank == 1 and len(present) == 1 and out.shape[-1] == value.shape[0]:
+            return value
+        out.producer = op
+        self.items.append(op)
+        return out
+
+    def on_map(self, op: Op, outs: list[Value]) -> None:
+        value = op.args[0]
+        order = last(value.rank)
+        if op.name.startswith(("conv", "adaptive", "avg", "max")) and op.name[-2:] in (
+            "1d",
+            "2d",
+            "3d",
+        ):
+            spatial = int(op.name[-2])
+            if value.rank == spatial + 1:  # no batch axis
+                order = (*range(1, value.rank), 0)
+        op.args = (self.ordered(value, order), *self.plain(op.args[1:]))
+        for out in outs:
+            out.order = order if len(order) == out.rank else None
+
+    def axis(self, value: Value, dim: int) -> int:
+        """The Flax axis of a torch axis; counted from the end where it is the last."""
+        if value.order is None:
+            return dim
+        place = value.order.index(dim % value.rank)
+        return -1 if place == value.rank - 1 else place
+
+    def join(self, op: Op, out: Value) -> bool:
+        values = list(op.args[0])
+        orders = [v.order for v in values if v.order is not None]
+        dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim", 0)
+        if op.name == "stack":
+            op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
+            return True
+        order = orders[0]
+        moved = [self.ordered(v, order) if v.rank == len(order) else v for v in values]
+        out.order = order
+        op.args, op.kwargs = (moved, self.axis(out, dim)), {}
+        return True
+
+    def along(self, op: Op, outs: list[Value]) -> None:
+        """Operators over one or several axes."""
+        value = op.args[0]
+        reduces = op.name in _REDUCE
+        place = _REDUCE[op.name][0] if reduces else _ONE_AXIS[op.name]
+        default = 0 if op.name in ("chunk", "split", "split_with_sizes", "unbind") else -1
+        args = list(op.args)
+        if "dim" in op.kwargs:
+            dims = op.kwargs["dim"]
+        elif "dims" in op.kwargs:
+            dims = op.kwargs["dims"]
+        elif len(args) > place:
+            dims = args[place]
+        else:
+            dims = default
+        axes = [d % value.rank for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
+        moved: Any = sorted(self.axis(value, a) % value.rank for a in axes)
+        if op.name in ("roll", "flip"):
+            moved = [self.axis(value, a) % value.rank for a in axes]
+        if not isinstance(dims, (list, tuple)):
+            moved = self.axis(value, axes[0])
+        op.kwargs.pop("dims", None)
+        if "dim" in op.kwargs or len(args) <= place:
+            op.kwargs["dim"] = moved
+        else:
+            args[place] = moved
+        op.args = tuple(args)
+        for out in outs:
+            if out.rank == value.rank:
+                out.order = value.order
+            else:
+                kept = [a for a in value.layout if a not in axes]
+                ranks = {a: i for i, a in enumerate(sorted(kept))}
+                out.order = plain_or(tuple(ranks[a] for a in kept))
+
+    def permute(self, op: Op, out: Value) -> None:
+        value = op.args[0]
+        perm = permutation(op)
+        inverse = {axis: i for i, axis in enumerate(perm)}
+        order = tuple(inverse[a] for a in value.layout)
+        free = order == tuple(range(value.rank))
+        if not free and value.order is None:
+            free = order == last(value.rank) and (value.rank > 3 or id(out) in self.wanted)
+        if free:
+            op.target, op.args, op.kwargs = "fluxmod.same", (value,), {}
+            out.order = plain_or(order)
+            return
+        op.target, op.kwargs = "permute.default", {}
+        if value.order is None and len(perm) > 1:
+            swapped = [i for i, a in enumerate(perm) if i != a]
+            if len(swapped) == 2:
+                op.target, op.args = "swapaxes.default", (value, *swapped)
+                return
+        op.args = (value, [order.index(i) for i in range(value.rank)])
+
+    def subscript(self, op: Op, out: Value) -> None:
+        value, entries = op.args
+        if any(isinstance(e, Value) for e in entries):
+            op.args = self.plain(op.args)
+            return
+        if value.order is None and None in entries and id(out) in self.wanted:
+            target = last(out.rank)
+            rest = [e for e in entries if not (isinstance(e, (int, Size)))]
+            moved = [a for a in target if rest[a] is not None]
+            if moved == sorted(moved) and len(rest) == len(entries):
+                op.args = (value, [rest[a] for a in target])
+                out.order = target
+            return
+        if value.order is None:
+            return
+        if None in entries:
+            op.args = self.plain(op.args)
+            return
+        op.args = (value, [entries[a] for a in value.order])
+        kept = [a for a in value.order if isinstance(entries[a], slice)]
+        ranks = {a: i for i, a in enumerate(sorted(kept))}
+        out.order = plain_or(tuple(ranks[a] for a in kept))
+
+    def unsqueeze(self, op: Op, out: Value) -> None:
+        value = op.args[0]
+        new = op.args[1] % out.rank
+        for order in (last(out.rank), tuple(range(out.rank))):
+            if (
+                order != tuple(range(out.rank))
+                and value.order is None
+                and id(out) not in self.wanted
+            ):
+                continue
+            rest = tuple(a - (a > new) for a in order if a != new)
+            if rest == value.layout:
+                out.order = plain_or(order)
+                place = order.index(new)
+                op.args = (
+                    value,
+                    op.args[1] if value.order is None and out.order is None else place,
+                )
+                return
+        op.args = self.plain(op.args)
+
+    def expand(self, op: Op, out: Value) -> None:
+        value = op.args[0]
+        if value.rank != out.rank or value.order is None:
+            op.args = self.plain(op.args)
+            return
+        order = value.order
+        out.order = order
+        if op.name == "expand_as":
+            op.args = (value, self.ordered(op.args[1], order))
+        else:
+            sizes = op.args[1]
+            op.args = (value, [sizes[a] for a in order])
+
+    def pad(self, op: Op, out: Value) -> None:
+        value, amounts, *rest = op.args
+        pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
+        pairs = [(0, 0)] * (value.rank - len(pairs)) + pairs
+        moved = [pairs[a] for a in value.layout]
+        flat = [x for pair in moved[::-1] for x in pair]
+        while len(flat) > 2 and flat[-2:] == [0, 0]:
+            flat = flat[:-2]
+        op.args = (value, flat, *rest)
+        out.order = value.order
+
+    def reshape(self, op: Op, out: Value) -> None:
+        value = op.args[0]
+        sizes = list(out.shape)
+        wants = id(out) in self.wanted and out.rank > 2
+        if value.order is None:
+            target = last(out.rank)
+            moved = [a for a in target if sizes[a] != 1 or out.symbols[a]]
+            if wants and moved == sorted(moved):
+                self.resize(op, value, out, target)
+            return
+        rank = value.rank
+        flat = [math.prod(value.shape[1:])] == sizes[1:] and out.rank == 2
+        if flat and value.order == last(rank) and value.shape[0] == sizes[0]:
+            op.target, op.args, op.kwargs = "fluxmod.flatten", (value,), {}
+            return
+        order = regroup(value, sizes)
+        if order is None:
+            op.args = (self.ordered(value, None), *op.args[1:])
+            return
+        self.resize(op, value, out, order)
+
+    def resize(self, op: Op, value: Value, out: Value, order: tuple[int, ...]) -> None:
+        """A reshape of the Flax array, with the sizes in its order."""
+        sizes = sizes_of(op, out)
+        op.target, op.kwargs = "reshape.default", {}
+        op.args = (value, [sizes[a] for a in order])
+        hinted = op.hints.get("sizes")
+        if hinted:
+            op.hints["sizes"] = [hinted[a] for a in order]
+        else:
+            op.hints = {}
+        out.order = plain_or(order)
+
+
+def _vector(value: Value) -> Value | None:
+    """The vector behind an array whose axes are all new but the first."""
+    base = value
+    while isinstance(op := base.producer, Op) and base.rank > 1:
+        keeps = op.name in ("unsqueeze", "view", "reshape") or op.target == "fluxmod.getitem"
+        if not keeps or not isinstance(op.args[0], Value):
+            return None
+        if op.target == "fluxmod.getitem" and any(
+            entry is not None and entry != slice(None) for entry in op.args[1]
+        ):
+            return None
+        base = op.args[0]
+    fits = (
+        base is not value
+        and base.rank == 1
+        and value.shape == (*base.shape, *[1] * (value.rank - 1))
+    )
+    return base if fits else None

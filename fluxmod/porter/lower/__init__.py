@@ -1,0 +1,19 @@
+"""Operators to expressions, one file per family."""
+
+from __future__ import annotations
+
+from . import create, elementwise, index, layers, linalg, reduce, shape  # noqa: F401 - they register
+from ._table import DTYPES as DTYPES
+from ._table import ELEMENTWISE as ELEMENTWISE
+from ._table import TABLE as TABLE
+from ._table import Rule as Rule
+from ._table import Scope as Scope
+
+__all__ = ["DTYPES", "ELEMENTWISE", "TABLE", "Rule", "Scope", "rule_of"]
+
+
+def rule_of(target: str) -> Rule | None:
+    """The rule of an operator: by name and overload, or by name."""
+    if target in TABLE:
+        return TABLE[target]
+    return TABLE.get(target.removeprefix("aten.").partition(".")[0])

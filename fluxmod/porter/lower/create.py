@@ -1,0 +1,86 @@
+"""New arrays: constants, ranges, masks, and random numbers."""
+
+from __future__ import annotations
+
+import torch
+
+from fluxmod.porter.ir import Op
+
+from ._table import DTYPES, Scope, call, given, lower
+
+
+def _dtype(op: Op) -> str:
+    """The dtype as text; nothing where JAX's default is the same."""
+    dtype = op.out.dtype
+    if dtype == torch.int64:
+        return "int"
+    return "" if dtype == torch.get_default_dtype() else DTYPES[dtype]
+
+
+def _shape(s: Scope, op: Op, index: int) -> str:
+    sizes = s.sizes(op, index)
+    return f"({', '.join(sizes)},)" if len(sizes) != 1 else sizes[0]
+
+
+@lower("zeros", "new_zeros", "empty", "new_empty")
+def _zeros(s: Scope, op: Op) -> str:
+    index = 1 if op.name.startswith("new_") else 0
+    return call("jnp.zeros", _shape(s, op, index), _dtype(op))
+
+
+@lower("ones", "new_ones")
+def _ones(s: Scope, op: Op) -> str:
+    index = 1 if op.name.startswith("new_") else 0
+    return call("jnp.ones", _shape(s, op, index), _dtype(op))
+
+
+@lower("full", "new_full")
+def _full(s: Scope, op: Op) -> str:
+    index = 1 if op.name.startswith("new_") else 0
+    return call("jnp.full", _shape(s, op, index), s.number(op, index + 1), _dtype(op))
+
+
+@lower("arange")
+def _arange(s: Scope, op: Op) -> str:
+    numbers = [s.number(op, i) for i in range(len(op.args))]
+    if len(numbers) == 2 and numbers[0] == "0":
+        numbers = numbers[1:]
+    dtype = op.out.dtype
+    floating = any(isinstance(a, float) for a in op.args)
+    plain = dtype == torch.int64 or (floating and dtype == torch.float32)
+    return call("jnp.arange", *numbers, dtype=None if plain else DTYPES[dtype])
+
+
+@lower("linspace")
+def _linspace(s: Scope, op: Op) -> str:
+    return call("jnp.linspace", *(s.number(op, i) for i in range(3)))
+
+
+@lower("eye")
+def _eye(s: Scope, op: Op) -> str:
+    return call("jnp.eye", *(s.number(op, i) for i in range(len(op.args))))
+
+
+@lower("scalar_tensor")
+def _scalar(s: Scope, op: Op) -> str:
+    return call("jnp.array", s.number(op, 0), _dtype(op))
+
+
+@lower("tril", "triu")
+def _triangle(s: Scope, op: Op) -> str:
+    offset = given(op, 1, "diagonal", 0)
+    return call(f"jnp.{op.name}", s(op.args[0]), "" if offset == 0 else s.number(op, 1))
+
+
+@lower("one_hot")
+def _one_hot(s: Scope, op: Op) -> str:
+    return f"jax.nn.one_hot({s(op.args[0])}, {op.out.shape[-1]}, dtype=int)"
+
+
+@lower("randn", "rand", "randn_like", "rand_like")
+def _random(s: Scope, op: Op) -> str:
+    function = "normal" if op.name.startswith("randn") else "uniform"
+    if op.name.endswith("_like"):
+        text = s(op.args[0])
+        return call(f"random.{function}", s.rngs(), f"{text}.shape", f"{text}.dtype")
+    return call(f"random.{function}", s.rngs(), f"({', '.join(s.sizes(op, 0))},)", _dtype(op))

@@ -1,0 +1,140 @@
+"""Reading and writing by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxmod.porter.ir import Op, Value
+
+from ._table import Scope, call, given, lower
+from .shape import subscript
+
+
+@lower("gather")
+def _gather(s: Scope, op: Op) -> str:
+    value, dim, index = op.args[:3]
+    return call("jnp.take_along_axis", s(value), s(index), axis=str(dim))
+
+
+@lower("index_select")
+def _index_select(s: Scope, op: Op) -> str:
+    value, dim, index = op.args
+    dim %= value.rank
+    return f"{s(value)}[{', '.join([*[':'] * dim, s(index)])}]"
+
+
+@lower("take")
+def _take(s: Scope, op: Op) -> str:
+    return f"{s(op.args[0])}.ravel()[{s(op.args[1])}]"
+
+
+@lower("take_along_dim")
+def _take_along(s: Scope, op: Op) -> str:
+    return call("jnp.take_along_axis", s(op.args[0]), s(op.args[1]), axis=str(op.args[2]))
+
+
+@lower("index_put")
+def _index_put(s: Scope, op: Op) -> str:
+    value, entries, new = op.args[:3]
+    entries = [slice(None) if e is None else e for e in entries]
+    verb = "add" if given(op, 3, "accumulate", False) else "set"
+    return f"{s(value)}.at[{subscript(s, entries)}].{verb}({s(new)})"
+
+
+def _along(s: Scope, op: Op, verb: str) -> str:
+    value, dim, index, new = op.args[:4]
+    source = s(new)
+    if isinstance(new, Value) and new.shape != index.shape:
+        cut = ", ".join(f":{n}" for n in index.shape)
+        source = f"{source}[{cut}]"
+    return (
+        f"jnp.put_along_axis({s(value)}, {s(index)}, {source}, axis={dim}, inplace=False)"
+        if verb == "set"
+        else f"{s(value)}.at[{_grid(s, index, dim)}].{verb}({source})"
+    )
+
+
+def _grid(s: Scope, index: Value, dim: int) -> str:
+    dim %= index.rank
+    parts = []
+    for axis in range(index.rank):
+        if axis == dim:
+            parts.append(s(index))
+        else:
+            shape = ", ".join("-1" if a == axis else "1" for a in range(index.rank))
+            parts.append(f"jnp.arange({s(index)}.shape[{axis}]).reshape({shape})")
+    return ", ".join(parts)
+
+
+@lower("scatter")
+def _scatter(s: Scope, op: Op) -> str:
+    return _along(s, op, "add" if op.kwargs.get("reduce") == "add" else "set")
+
+
+@lower("scatter_add")
+def _scatter_add(s: Scope, op: Op) -> str:
+    return _along(s, op, "add")
+
+
+@lower("scatter_reduce")
+def _scatter_reduce(s: Scope, op: Op) -> str:
+    verbs = {"sum": "add", "amax": "max", "amin": "min", "prod": "mul"}
+    return _along(s, op, verbs[op.args[4]])
+
+
+def _on_axis(verb: str) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        value, dim, index, new = op.args[:4]
+        dim %= value.rank
+        place = ", ".join([*[":"] * dim, s(index)])
+        return f"{s(value)}.at[{place}].{verb}({s(new)})"
+
+    return rule
+
+
+lower("index_add")(_on_axis("add"))
+lower("index_copy", "index_fill")(_on_axis("set"))
+
+
+@lower("masked_scatter")
+def _masked_scatter(s: Scope, op: Op) -> str:
+    raise NotImplementedError("masked_scatter: its result depends on the number of True entries")
+
+
+@lower("fluxmod.store")
+def _store(s: Scope, op: Op) -> str:
+    raise AssertionError("stores are statements")
+
+
+@lower("fluxmod.write_back")
+def _write_back(s: Scope, op: Op) -> str:
+    """Put a changed view back into the array it was taken from."""
+    whole, new, view, arguments = op.args
+    name = view.partition(".")[0]
+    verb = op.kwargs.get("verb", "set")
+    if name == "slice":
+        dim, start, end, step = (*arguments, None, None, None)[:4]
+        end = None if isinstance(end, int) and end > 2**61 else end
+        start = None if start == 0 else start
+        entry: Any = slice(start, end, None if step in (1, None) else step)
+        return _set(s, whole, new, dim % whole.rank, entry, verb)
+    if name == "select":
+        return _set(s, whole, new, arguments[0] % whole.rank, arguments[1], verb)
+    if name == "narrow":
+        dim, start, length = arguments
+        return _set(s, whole, new, dim % whole.rank, slice(start, start + length), verb)
+    if name in ("unsqueeze", "squeeze", "view", "reshape", "flatten", "unflatten", "view_as"):
+        return f"{s(new)}.reshape({s(whole)}.shape)"
+    if name in ("transpose", "swapaxes", "t"):
+        dims = arguments or (0, 1)
+        return f"{s(new)}.swapaxes({dims[0]}, {dims[1]})"
+    if name == "permute":
+        order = [d % whole.rank for d in arguments[0]]
+        back = [order.index(i) for i in range(len(order))]
+        return f"{s(new)}.transpose({', '.join(map(str, back))})"
+    raise NotImplementedError(f"writing through {name}")
+
+
+def _set(s: Scope, whole: Value, new: Any, dim: int, entry: Any, verb: str) -> str:
+    entries = [slice(None)] * dim + [entry]
+    return f"{s(whole)}.at[{subscript(s, entries)}].{verb}({s(new)})"

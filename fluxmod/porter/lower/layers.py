@@ -1,0 +1,254 @@
+"""Operators of torch.nn.functional."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fluxmod.nn import functional
+from fluxmod.porter.ir import Op, Size, Value
+
+from ._table import DTYPES, Scope, call, given, lower
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and value and len(set(value)) == 1:
+        return repr(value[0])
+    return repr(tuple(value) if isinstance(value, list) else value)
+
+
+def _pool(name: str, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        arguments = dict(zip(names, op.args[1:], strict=False)) | op.kwargs
+        if arguments.get("stride") in ([], (), arguments.get("kernel_size")):
+            arguments.pop("stride", None)
+        first = names[0]
+        extra = {}
+        for key, value in arguments.items():
+            if key == first or value == defaults.get(key):
+                continue
+            if isinstance(value, (list, tuple)) and all(v == defaults.get(key) for v in value):
+                continue
+            extra[key] = _plain(value)
+        return call(f"F.{name}", s(op.args[0]), _sized(s, op, arguments[first]), **extra)
+
+    return rule
+
+
+def _sized(s: Scope, op: Op, numbers: Any) -> str:
+    """The first setting of a pooling: the source's expression where it is one number's."""
+    hint = next(iter((op.hints.get("args") or [None, None])[1:2]), None)
+    values = numbers if isinstance(numbers, (list, tuple)) else [numbers]
+    if isinstance(hint, Size) and hint.form != ("lit",) and all(v == hint.value for v in values):
+        if (text := s.try_size(hint)) is not None:  # type: ignore[attr-defined]
+            return str(text)
+    return _plain(numbers)
+
+
+_MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_AVG = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_DEFAULTS = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad": True,
+             "divisor_override": None, "stride": None}  # fmt: skip
+for _d in ("1d", "2d", "3d"):
+    lower(f"max_pool{_d}")(_pool(f"max_pool{_d}", _MAX, _DEFAULTS))
+    lower(f"avg_pool{_d}")(_pool(f"avg_pool{_d}", _AVG, _DEFAULTS))
+    for _kind in ("avg", "max"):
+        lower(f"adaptive_{_kind}_pool{_d}")(
+            _pool(f"adaptive_{_kind}_pool{_d}", ("output_size",), {})
+        )
+
+
+@lower("dropout")
+def _dropout(s: Scope, op: Op) -> str:
+    p = s.number(op, 1)
+    training = s.training(op, 2)  # type: ignore[attr-defined]
+    return call("F.dropout", s(op.args[0]), p, training, rngs=s.rngs())
+
+
+@lower("layer_norm")
+def _layer_norm(s: Scope, op: Op) -> str:
+    shape = op.args[1]
+    weight, bias = given(op, 2, "weight"), given(op, 3, "bias")
+    eps = given(op, 4, "eps", 1e-5)
+    return call(
+        "F.layer_norm", s(op.args[0]), f"({', '.join(s.sizes(op))},)" if shape else "()",
+        "None" if weight is None and bias is not None else "" if weight is None else s(weight),
+        "" if bias is None else s(bias), eps=None if eps == 1e-5 else repr(eps),
+    )  # fmt: skip
+
+
+@lower("rms_norm")
+def _rms_norm(s: Scope, op: Op) -> str:
+    weight, eps = given(op, 2, "weight"), given(op, 3, "eps")
+    return call(
+        "F.rms_norm", s(op.args[0]), f"({', '.join(s.sizes(op))},)",
+        "" if weight is None else s(weight), eps=None if eps is None else repr(eps),
+    )  # fmt: skip
+
+
+@lower("group_norm")
+def _group_norm(s: Scope, op: Op) -> str:
+    weight, bias = given(op, 2, "weight"), given(op, 3, "bias")
+    eps = given(op, 4, "eps", 1e-5)
+    return call(
+        "F.group_norm", s(op.args[0]), s.number(op, 1), "" if weight is None else s(weight),
+        "" if bias is None else s(bias), eps=None if eps == 1e-5 else repr(eps),
+    )  # fmt: skip
+
+
+@lower("scaled_dot_product_attention")
+def _attention(s: Scope, op: Op) -> str:
+    query, key, value = op.args[:3]
+    mask, p = given(op, 3, "attn_mask"), given(op, 4, "dropout_p", 0.0)
+    dropout = s.dropout_p(op, p)  # type: ignore[attr-defined]
+    scale = op.kwargs.get("scale")
+    return call(
+        "F.scaled_dot_product_attention", s(query), s(key), s(value),
+        attn_mask=None if mask is None else s(mask),
+        dropout_p=dropout,
+        is_causal="True" if given(op, 5, "is_causal", False) else None,
+        scale=None if scale is None else s.number(op, 99, "scale"),
+        enable_gqa="True" if op.kwargs.get("enable_gqa") else None,
+        rngs=s.rngs() if dropout else None,
+    )  # fmt: skip
+
+
+@lower("embedding")
+def _embedding(s: Scope, op: Op) -> str:
+    table, index = op.args[:2]
+    return call("F.embedding", s(index), s(table))
+
+
+def _conv(spatial: int) -> Any:
+    name = f"conv{spatial}d"
+    perm = {1: "2, 1, 0", 2: "2, 3, 1, 0", 3: "2, 3, 4, 1, 0"}[spatial]
+
+    def rule(s: Scope, op: Op) -> str:
+        keys = ("bias", "stride", "padding", "dilation", "groups")
+        arguments = dict(zip(keys, op.args[2:], strict=False)) | op.kwargs
+        bias = arguments.pop("bias", None)
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        extra = {}
+        for key, value in arguments.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if any(v != defaults[key] for v in values):
+                extra[key] = _plain(value)
+        kernel = s.permuted(op.args[1], tuple(int(p) for p in perm.split(", ")))  # type: ignore[attr-defined]
+        return call(f"F.{name}", s(op.args[0]), kernel, "" if bias is None else s(bias), **extra)
+
+    return rule
+
+
+for _n in (1, 2, 3):
+    lower(f"conv{_n}d")(_conv(_n))
+
+
+@lower("constant_pad_nd", "pad")
+def _pad(s: Scope, op: Op) -> str:
+    value, amounts = op.args[:2]
+    mode = given(op, 2, "mode", "constant") if op.name == "pad" else "constant"
+    fill = given(op, 3, "value", 0) if op.name == "pad" else given(op, 2, "value", 0)
+    pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
+    pairs = [(0, 0)] * (value.rank - len(pairs)) + pairs
+    if any(a < 0 for pair in pairs for a in pair):
+        raise NotImplementedError("padding by a negative amount")
+    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "constant": None}
+    shown = modes[mode]
+    return call(
+        "jnp.pad", s(value), str(tuple(pairs)), mode=shown and repr(shown),
+        constant_values=None if fill in (0, None, 0.0) else s(fill),
+    )  # fmt: skip
+
+
+@lower("pixel_shuffle", "pixel_unshuffle")
+def _pixel_shuffle(s: Scope, op: Op) -> str:
+    if not hasattr(functional, op.name):
+        raise NotImplementedError(op.name)
+    return call(f"F.{op.name}", s(op.args[0]), s.number(op, 1))
+
+
+def _interpolate(mode: str) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        if not hasattr(functional, "interpolate"):
+            raise NotImplementedError("interpolate")
+        size = given(op, 1, "output_size")
+        factors = op.args[-1] if isinstance(op.args[-1], (list, tuple)) and size is None else None
+        corners = next((a for a in op.args[2:] if isinstance(a, bool)), None)
+        keywords: dict[str, Any] = {}
+        if size is not None:
+            keywords["size"] = f"({', '.join(s.sizes(op))},)"
+        elif factors is not None:
+            keywords["scale_factor"] = _plain(factors)
+        return call(
+            "F.interpolate", s(op.args[0]), **keywords,
+            mode=None if mode == "nearest" else repr(mode),
+            align_corners="True" if corners else None,
+        )  # fmt: skip
+
+    return rule
+
+
+for _op, _mode in {
+    "upsample_nearest1d": "nearest", "upsample_nearest2d": "nearest",
+    "upsample_nearest3d": "nearest", "upsample_linear1d": "linear",
+    "upsample_bilinear2d": "bilinear", "upsample_trilinear3d": "trilinear",
+    "upsample_bicubic2d": "bicubic",
+}.items():  # fmt: skip
+    lower(_op)(_interpolate(_mode))
+
+
+@lower("glu")
+def _glu(s: Scope, op: Op) -> str:
+    return call(
+        "F.glu", s(op.args[0]), dim=None if given(op, 1, "dim", -1) == -1 else str(op.args[1])
+    )
+
+
+@lower("prelu")
+def _prelu(s: Scope, op: Op) -> str:
+    return call("F.prelu", s(op.args[0]), s(op.args[1]))
+
+
+@lower("bernoulli")
+def _bernoulli(s: Scope, op: Op) -> str:
+    p = op.args[1] if len(op.args) > 1 else None
+    if p is None or isinstance(p, Value):
+        raise NotImplementedError("bernoulli with an array of probabilities")
+    like = op.args[0]
+    made = like.producer
+    if isinstance(made, Op) and made.name in ("new_empty", "empty", "new_zeros", "zeros"):
+        shape = f"({', '.join(s.sizes(made, 1 if made.name.startswith('new_') else 0))},)"
+    else:
+        shape = f"{s(like)}.shape"
+    dtype = None if op.out.dtype == torch.get_default_dtype() else DTYPES[op.out.dtype]
+    return call("random.bernoulli", s.rngs(), s.number(op, 1), shape, dtype=dtype)
+
+
+@lower("affine_grid_generator")
+def _affine_grid(s: Scope, op: Op) -> str:
+    sizes = s.sizes(op, 1)
+    shape = ", ".join([sizes[0], *sizes[2:], sizes[1]])
+    corners = "True" if op.args[2] else "False"
+    return call("F.affine_grid", s(op.args[0]), f"({shape})", align_corners=corners)
+
+
+@lower("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def _grid_sample(s: Scope, op: Op) -> str:
+    value, grid, mode, padding, corners = op.args
+    modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+    return call(
+        "F.grid_sample", s(value), s(grid),
+        mode=repr(modes[mode]) if mode else None,
+        padding_mode=repr(paddings[padding]) if padding else None,
+        align_corners="True" if corners else "False",
+    )  # fmt: skip
+
+
+@lower("cosine_similarity")
+def _cosine(s: Scope, op: Op) -> str:
+    if not hasattr(functional, "cosine_similarity"):
+        raise NotImplementedError("cosine_similarity")
+    return call(
+        "F.cosine_similarity", s(op.args[0]), s(op.args[1]), *(repr(a) for a in op.args[2:])
+    )

@@ -1,0 +1,80 @@
+"""Products of matrices and FFTs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxmod.porter.ir import Op
+
+from ._table import Scope, call, given, lower
+
+
+@lower("matmul", "mm", "bmm", "mv", "dot", "vdot")
+def _matmul(s: Scope, op: Op) -> str:
+    return f"{s(op.args[0])} @ {s(op.args[1])}"
+
+
+@lower("linear")
+def _linear(s: Scope, op: Op) -> str:
+    bias = given(op, 2, "bias")
+    kernel = s.transposed(op.args[1])  # type: ignore[attr-defined]
+    return call("F.linear", s(op.args[0]), kernel, "" if bias is None else s(bias))
+
+
+@lower("addmm", "baddbmm")
+def _addmm(s: Scope, op: Op) -> str:
+    beta, alpha = op.kwargs.get("beta", 1), op.kwargs.get("alpha", 1)
+    bias = s(op.args[0]) if beta == 1 else f"{beta!r} * {s(op.args[0])}"
+    product = f"{s(op.args[1])} @ {s(op.args[2])}"
+    product = product if alpha == 1 else f"{alpha!r} * ({product})"
+    return product if beta == 0 else f"{bias} + {product}"
+
+
+@lower("einsum")
+def _einsum(s: Scope, op: Op) -> str:
+    return call("jnp.einsum", repr(op.args[0]), *(s(v) for v in op.args[1]))
+
+
+@lower("outer")
+def _outer(s: Scope, op: Op) -> str:
+    return call("jnp.outer", s(op.args[0]), s(op.args[1]))
+
+
+@lower("bilinear")
+def _bilinear(s: Scope, op: Op) -> str:
+    return call("F.bilinear", *(s(a) for a in op.args if a is not None))
+
+
+def _fft(name: str) -> Any:
+    plural = name.endswith(("n", "2"))
+
+    def rule(s: Scope, op: Op) -> str:
+        size, dim = given(op, 1, "s" if plural else "n"), given(op, 2, "dim")
+        norm = given(op, 3, "norm")
+        if plural:
+            keywords = {"s": size and str(tuple(size)), "axes": dim and str(tuple(dim))}
+        else:
+            keywords = {"n": size and str(size), "axis": None if dim in (None, -1) else str(dim)}
+        return call(f"jnp.fft.{name}", s(op.args[0]), **keywords, norm=norm and repr(norm))
+
+    return rule
+
+
+for _name in ("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn",
+              "rfftn", "irfftn"):  # fmt: skip
+    lower(f"fft_{_name}")(_fft(_name))
+
+
+@lower("view_as_complex")
+def _view_as_complex(s: Scope, op: Op) -> str:
+    return f"jax.lax.complex({s(op.args[0])}[..., 0], {s(op.args[0])}[..., 1])"
+
+
+@lower("view_as_real")
+def _view_as_real(s: Scope, op: Op) -> str:
+    return f"jnp.stack([{s(op.args[0])}.real, {s(op.args[0])}.imag], axis=-1)"
+
+
+@lower("complex")
+def _complex(s: Scope, op: Op) -> str:
+    return call("jax.lax.complex", s(op.args[0]), s(op.args[1]))

@@ -1,0 +1,173 @@
+"""Reductions, softmax, sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fluxmod.porter.ir import Op
+
+from ._table import DTYPES, Scope, call, given, lower
+
+
+def _axis(dims: Any) -> str | None:
+    if dims is None or dims == []:
+        return None
+    if isinstance(dims, (list, tuple)):
+        return str(dims[0]) if len(dims) == 1 else str(tuple(dims))
+    return str(dims)
+
+
+def _method(name: str, place: int = 1) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        keep = given(op, place + 1, "keepdim", False)
+        dtype = op.kwargs.get("dtype")
+        text = s(op.args[0])
+        if name in ("sum", "prod") and op.args[0].dtype == torch.bool:
+            dtype = torch.int32
+        return call(
+            f"{text}.{name}",
+            axis=_axis(given(op, place, "dim")),
+            dtype=None if dtype is None else DTYPES[dtype].replace("int64", "int32"),
+            keepdims="True" if keep else None,
+        )
+
+    return rule
+
+
+_METHODS = {
+    "mean": "mean",
+    "sum": "sum",
+    "amax": "max",
+    "amin": "min",
+    "any": "any",
+    "all": "all",
+    "argmax": "argmax",
+    "argmin": "argmin",
+    "max.default": "max",
+    "min.default": "min",
+}
+for _name, _target in _METHODS.items():
+    lower(_name)(_method(_target))
+
+
+@lower("prod")
+def _prod(s: Scope, op: Op) -> str:
+    return _method("prod")(s, op)
+
+
+def _extreme(name: str) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        dim = str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
+        keep = "True" if given(op, 2, "keepdim", False) else None
+        return call(f"ops.{name}", s(op.args[0]), dim, keepdim=keep)
+
+    return rule
+
+
+lower("max.dim")(_extreme("max"))
+lower("min.dim")(_extreme("min"))
+
+
+@lower("var", "std")
+def _spread(s: Scope, op: Op) -> str:
+    name = op.name
+    dims = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim")
+    correction: Any = op.kwargs.get("correction", 1)
+    if isinstance(dims, bool):
+        correction, dims = int(dims), None
+    elif len(op.args) > 2 and isinstance(op.args[2], bool):
+        correction = int(op.args[2])
+    if "unbiased" in op.kwargs:
+        correction = int(op.kwargs["unbiased"])
+    keep = given(op, 3, "keepdim", False)
+    return call(
+        f"{s(op.args[0])}.{name}",
+        axis=_axis(dims),
+        ddof=None if not correction else str(int(correction)),
+        keepdims="True" if keep else None,
+    )
+
+
+@lower("logsumexp")
+def _logsumexp(s: Scope, op: Op) -> str:
+    keep = "True" if given(op, 2, "keepdim", False) else None
+    return call(
+        "jax.scipy.special.logsumexp", s(op.args[0]), axis=_axis(given(op, 1, "dim")), keepdims=keep
+    )
+
+
+@lower("linalg_vector_norm")
+def _vector_norm(s: Scope, op: Op) -> str:
+    order = given(op, 1, "ord", 2)
+    keep = "True" if given(op, 3, "keepdim", False) else None
+    axis = _axis(given(op, 2, "dim"))
+    return call(
+        "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
+        ord=None if order == 2 else repr(order), axis=axis, keepdims=keep,
+    )  # fmt: skip
+
+
+@lower("norm")
+def _norm(s: Scope, op: Op) -> str:
+    order = given(op, 1, "p", 2)
+    keep = "True" if given(op, 3, "keepdim", False) else None
+    axis = _axis(given(op, 2, "dim"))
+    return call(
+        "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
+        ord=None if order in (2, None) else repr(order), axis=axis, keepdims=keep,
+    )  # fmt: skip
+
+
+def _softmax(name: str) -> Any:
+    def rule(s: Scope, op: Op) -> str:
+        dtype = given(op, 2, "dtype")
+        dtype = None if not isinstance(dtype, torch.dtype) else DTYPES[dtype]
+        return call(f"F.{name}", s(op.args[0]), dim=str(given(op, 1, "dim")), dtype=dtype)
+
+    return rule
+
+
+lower("softmax", "_softmax")(_softmax("softmax"))
+lower("log_softmax", "_log_softmax")(_softmax("log_softmax"))
+
+
+@lower("cumsum")
+def _cumsum(s: Scope, op: Op) -> str:
+    return call("jnp.cumsum", s(op.args[0]), axis=str(given(op, 1, "dim")))
+
+
+@lower("cumprod")
+def _cumprod(s: Scope, op: Op) -> str:
+    return call("jnp.cumprod", s(op.args[0]), axis=str(given(op, 1, "dim")))
+
+
+@lower("topk")
+def _topk(s: Scope, op: Op) -> str:
+    value, k, dim = op.args[0], op.args[1], given(op, 2, "dim", -1)
+    text = s(value)
+    if dim % value.rank != value.rank - 1:
+        raise NotImplementedError("topk over an axis that is not the last")
+    if not given(op, 3, "largest", True):
+        raise NotImplementedError("topk of the smallest")
+    return call("jax.lax.top_k", text, s(k))
+
+
+@lower("sort")
+def _sort(s: Scope, op: Op) -> str:
+    dim = given(op, 1, "dim", -1)
+    descending = "True" if given(op, 2, "descending", False) else None
+    text = s(op.args[0])
+    return (
+        f"({call('jnp.sort', text, axis=str(dim), descending=descending)}, "
+        f"{call('jnp.argsort', text, axis=str(dim), descending=descending)})"
+    )
+
+
+@lower("argsort")
+def _argsort(s: Scope, op: Op) -> str:
+    descending = "True" if given(op, 2, "descending", False) else None
+    return call(
+        "jnp.argsort", s(op.args[0]), axis=str(given(op, 1, "dim", -1)), descending=descending
+    )

@@ -1,0 +1,175 @@
+"""Numbers and sizes as text: the source's expressions where they are true, literals elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from .ir import Op, Size, Value
+from .partition import same_number
+from .words import Body, NeedsName, Unported, plain, safe, size_forms
+
+__all__ = ["Measures"]
+
+
+class Measures:
+    """The part of a writer that knows about numbers."""
+
+    body: Body
+    text: dict[int, str]
+    inline: dict[int, str]
+    named: set[int]
+    bound: dict[str, Value]
+    unpacked: dict[tuple[int, int], str]
+    values: list[Value]
+    last: dict[int, int]
+    now: int
+    call: Any
+
+    def __call__(self, argument: Any) -> str:
+        """The text of any argument."""
+        raise NotImplementedError
+
+    def literal(self, number: Any) -> str:
+        """A number; it may turn out to differ between calls of one class."""
+        if isinstance(number, float) and not math.isfinite(number):
+            if math.isnan(number):
+                return "jnp.nan"
+            return "jnp.inf" if number > 0 else "-jnp.inf"
+        mark = f"_number_{len(self.body.literals)}_"
+        self.body.literals.append((mark, number))
+        return mark
+
+    def number(self, op: Op, index: int, name: str = "") -> str:
+        """A number among an operator's arguments, as the source writes it if that is true."""
+        actual = op.kwargs.get(name) if name else (op.args[index] if index < len(op.args) else None)
+        if isinstance(actual, Value):
+            return self(actual)
+        value = actual.value if isinstance(actual, Size) else actual
+        hints = op.hints or {}
+        positional = hints.get("args") or []
+        named = hints.get("kwargs") or {}
+        others = [named.get(name)] if name else list(named.values())
+        proposals = positional[index : index + 1] + others
+        for hint in proposals:
+            if isinstance(hint, Size) and hint.form != ("lit",) and same_number(hint.value, value):
+                if (text := self.try_size(hint)) is not None:
+                    return text
+        return self(actual)
+
+    def sizes(self, op: Op, index: int = 1) -> list[str]:
+        """The sizes that an operator was given, as the source writes them where that is true."""
+        actual = list(op.args[index])
+        hints = (op.hints or {}).get("sizes") or [None] * len(actual)
+        texts = []
+        for size, hint in zip(actual, hints, strict=True):
+            value = size.value if isinstance(size, Size) else size
+            text = "-1" if type(value) is int and value == -1 else None
+            if text is None and isinstance(hint, Size) and same_number(hint.value, value):
+                text = self.try_size(hint)
+            texts.append(text or self.size(size))
+        return texts
+
+    def try_size(self, size: Size) -> str | None:
+        """A size as text, or None where it is not in scope."""
+        try:
+            return self.size(size, strict=True)
+        except Unported:
+            return None
+
+    def size(self, size: Any, *, strict: bool = False) -> str:
+        """A size as an expression of things that are in scope here."""
+        if not isinstance(size, Size):
+            return self.literal(size) if type(size) in (int, float) else plain(size)
+        kind = size.form[0]
+        if kind == "dim":
+            _, value, axis, *name = size.form
+            if (id(value), axis) in self.unpacked:
+                return self.unpacked[id(value), axis]
+            if id(value) in self.text:
+                return self.dimension(value, axis, name)
+            if value.symbols[axis]:
+                return self.symbol(value.symbols[axis], value)
+            if strict:
+                raise Unported("size")
+            return self.literal(int(size.value))
+        if kind == "dtype":
+            raise Unported("a dtype is no size")
+        if kind == "attr":
+            path = size.form[1]
+            self.body.attrs[path] = size.value
+            return f"self.{path}"
+        if kind == "op":
+            _, symbol, left, right = size.form
+            sides = [self.size(side, strict=strict) for side in (left, right)]
+            return f"({sides[0]} {symbol} {sides[1]})"
+        if kind == "neg":
+            return f"-{self.size(size.form[1], strict=strict)}"
+        if kind == "call":
+            _, function, *operands = size.form
+            if function.startswith("math."):
+                self.body.attrs["math"] = None
+            return f"{function}({', '.join(self.size(o, strict=strict) for o in operands)})"
+        if isinstance(size.value, torch.SymInt):
+            return self.symbol(str(size.value), None)
+        return self.literal(size.value)
+
+    def dimension(self, value: Value, axis: int, name: list[str]) -> str:
+        """One axis of an array in scope; sizes that the source unpacks are unpacked at the top."""
+        place = value.layout.index(axis)
+        named = self.dims.get(id(value), {})
+        if len(named) > 1 or (named and name and self.counts.get((id(value), axis), 0) > 1):
+            self.unpack(value, named)
+            if (id(value), axis) in self.unpacked:
+                return self.unpacked[id(value), axis]
+        return (
+            f"{self.text[id(value)]}.shape[{place if place < value.rank - 1 or place < 2 else -1}]"
+        )
+
+    def unpack(self, value: Value, named: dict[int, str]) -> None:
+        """Write ``B, N, C = x.shape``."""
+        names = {axis: safe(n) for axis, n in named.items()}
+        taken = [n for n in names.values() if n in self.bound and self.live(self.bound[n])]
+        if taken or len(set(names.values())) != len(names):
+            return
+        text = self.text[id(value)]
+        if len(names) == 1:
+            axis, name = next(iter(names.items()))
+            self.body.lines.append(f"{name} = {text}.shape[{value.layout.index(axis)}]")
+        else:
+            targets = ", ".join(names.get(axis, "_") for axis in value.layout)
+            self.body.lines.append(f"{targets} = {text}.shape")
+        for axis, name in names.items():
+            self.unpacked[id(value), axis] = name
+
+    def live(self, value: Value) -> bool:
+        """Whether a value is still needed."""
+        return self.last.get(id(value), -1) >= self.now
+
+    def symbol(self, text: str, owner: Value | None) -> str:
+        """A symbolic size, found on an array in scope."""
+        for value in self.values:
+            if text in value.symbols and id(value) in self.text:
+                if self.bound.get(self.text[id(value)]) in (value, None):
+                    return self.dimension(value, value.symbols.index(text), [])
+        if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
+            self.named.add(id(owner))
+            raise NeedsName
+        raise Unported(f"the size {text} is on no array in scope")
+
+    @property
+    def dims(self) -> dict[int, dict[int, str]]:
+        """The names that the source has for axes, per array."""
+        if not hasattr(self, "_dims"):
+            self._dims: dict[int, dict[int, str]] = {}
+            self.counts: dict[tuple[int, int], int] = {}
+            for item in self.call.items:
+                for form in size_forms(item):
+                    if form[0] == "dim":
+                        key = (id(form[1]), form[2])
+                        self.counts[key] = self.counts.get(key, 0) + 1
+                        if len(form) > 3:
+                            self._dims.setdefault(id(form[1]), {})[form[2]] = form[3]
+        return self._dims

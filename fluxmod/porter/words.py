@@ -1,0 +1,161 @@
+"""Small parts of the writer: what a body is, constants as text, names for the nameless."""
+
+from __future__ import annotations
+
+import keyword
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from .ir import Call, Op, Size, Value, tree_values
+from .lower import DTYPES
+
+__all__ = [
+    "RESERVED",
+    "Body",
+    "NeedsName",
+    "Obstacle",
+    "Unported",
+    "literal",
+    "pick",
+    "plain",
+    "safe",
+    "size_forms",
+    "size_values",
+    "suggestion",
+]
+
+RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", "ops", "random", *keyword.kwlist}
+_NAMES = {
+    "cat": "x",
+    "to": "x",
+    "type_as": "x",
+    "add": "x",
+    "mul": "x",
+    "matmul": "scores",
+    "mean": "mean",
+    "softmax": "weights",
+    "flatten": "x",
+    "reshape": "x",
+    "view": "x",
+    "permute": "x",
+    "getitem": "part",
+    "flatten_map": "x",
+    "write_back": "x",
+    "arange": "positions",
+    "triu": "mask",
+    "tril": "mask",
+}
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One thing that cannot be ported: where it is and what to do."""
+
+    path: str
+    what: str
+    where: str
+    hint: str = ""
+
+
+class Unported(Exception):
+    """Raised inside the porter; carries obstacles until all have been found."""
+
+
+class NeedsName(Exception):
+    """A value was written inside another expression and is needed twice: write again."""
+
+
+@dataclass
+class Body:
+    """The text of ``__call__`` of one module call, and what it needs from ``__init__``."""
+
+    call: Call
+    signature: list[tuple[str, str | None, str]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    attrs: dict[str, Any] = field(default_factory=dict)  # plain numbers read from self
+    literals: list[tuple[str, Any]] = field(default_factory=list)
+    rngs: bool = False
+    children: dict[str, Call] = field(default_factory=dict)
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+
+def plain(constant: Any) -> str:
+    """A Python constant as source; strings in double quotes."""
+    if isinstance(constant, str):
+        return '"' + constant.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(constant, torch.dtype):
+        return DTYPES[constant]
+    if isinstance(constant, (torch.device, torch.SymInt)):
+        return "None"
+    if isinstance(constant, (torch.Tensor, np.ndarray)):
+        raise Unported("a tensor that is neither parameter nor buffer")
+    return repr(constant)
+
+
+def safe(name: str) -> str:
+    """A name that shadows nothing the file uses."""
+    return f"{name}_" if name in RESERVED else name
+
+
+def pick(text: str, tree: Any, value: Value) -> str:
+    """The text of one value inside a nested result."""
+    if tree is value:
+        return text
+    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, branch in branches:
+        if any(v is value for v in tree_values(branch)):
+            shown = f'"{key}"' if isinstance(key, str) else key
+            return pick(f"{text}[{shown}]", branch, value)
+    raise KeyError(text)
+
+
+def suggestion(item: Any) -> str:
+    """A name for a value that the source leaves unnamed."""
+    if isinstance(item, Call):
+        last = [p for p in item.path.split(".") if p.isidentifier()]
+        return safe(last[-1]) if last and item.leaf is None else "x"
+    name = item.target.removeprefix("fluxmod.") if item.name == "fluxmod" else item.name
+    return _NAMES.get(name, name if name.isidentifier() else "x")
+
+
+def size_forms(item: Any) -> list[tuple[Any, ...]]:
+    """All expressions for sizes in an item's arguments and hints."""
+    found: list[tuple[Any, ...]] = []
+
+    def visit(leaf: Any) -> None:
+        if isinstance(leaf, Size):
+            found.append(leaf.form)
+            for part in leaf.form:
+                visit(part)
+        elif isinstance(leaf, (tuple, list)):
+            for part in leaf:
+                visit(part)
+        elif isinstance(leaf, dict):
+            for part in leaf.values():
+                visit(part)
+        elif isinstance(leaf, slice):
+            visit((leaf.start, leaf.stop, leaf.step))
+
+    visit((item.args, item.kwargs))
+    if isinstance(item, Op):
+        visit({k: v for k, v in (item.hints or {}).items() if k in ("sizes", "args", "kwargs")})
+    return found
+
+
+def size_values(item: Any) -> list[Value]:
+    """Arrays whose shape an item reads."""
+    return [f[1] for f in size_forms(item) if f[0] in ("dim", "dtype")]
+
+
+def literal(value: Any) -> str:
+    """A constant as source."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "jnp.inf" if value > 0 else "-jnp.inf" if value < 0 else "jnp.nan"
+    if isinstance(value, tuple):
+        inner = ", ".join(literal(v) for v in value)
+        return f"({inner}{',' if len(value) == 1 else ''})"
+    return plain(value)

@@ -1,0 +1,73 @@
+"""Every model of the zoo ports, and the port is torch's model by L0 and L1 in both modes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fluxmod import parity, porter
+from fluxmod.models import CATALOG
+from parity_tests.porter.zoo import ZOO
+
+LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
+QUICK = ("dqn", "ema", "gated_mlp", "gcn", "in_place", "perceiver", "shuffle", "siamese", "tcn")
+
+
+def tensors(tree):
+    return [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in tree]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_model_and_its_port_are_equal(name):
+    model, inputs = ZOO[name].make()
+    ported = porter.port(model, *inputs)
+    parity.check(model, ported, *inputs, options=LEVELS).require()
+
+
+@pytest.mark.parametrize("row", CATALOG, ids=lambda row: row.name)
+def test_a_note_model_and_its_port_are_equal(row):
+    args, kwargs = row.make(3)
+    model = row.torch()
+    named = dict(zip(kwargs, tensors(kwargs.values()), strict=True))
+    ported = porter.port(model, *tensors(args), **named)
+    parity.check(model, ported, *args, options=LEVELS, **kwargs).require()
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"resnet50"}))
+def test_the_whole_zoo_runs_in_torchs_layout(name):
+    model, inputs = ZOO[name].make()
+    model.eval()
+    ported = porter.port(model, *inputs)
+    want = model(*inputs)
+    got = porter.feed(ported, *inputs)
+    flat = torch.utils._pytree.tree_leaves
+    for a, b in zip(flat(got), flat(want), strict=True):
+        np.testing.assert_allclose(a, b.detach().numpy(), rtol=2e-4, atol=2e-5)
+
+
+def test_a_port_computes_at_other_batch_sizes():
+    model, inputs = ZOO["gated_mlp"].make()
+    ported = porter.port(model, *inputs)
+    larger = torch.randn(7, *inputs[0].shape[1:])
+    np.testing.assert_allclose(
+        porter.feed(ported, larger), model(larger).detach(), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_training_mode_updates_statistics_through_feed():
+    model, inputs = ZOO["pointnet"].make()
+    ported = porter.port(model, *inputs)
+    porter.feed(ported, *inputs)
+    model(*inputs)
+    np.testing.assert_allclose(ported.bn1.mean[...], model.bn1.running_mean, rtol=1e-5)
+
+
+def test_torchs_layout_at_the_boundary():
+    model, inputs = ZOO["shuffle"].make()
+    ported = porter.port(model, *inputs, options=porter.Options(layout="torch"))
+    assert porter.inputs(ported)[0].channel is None
+    np.testing.assert_allclose(
+        ported(inputs[0].numpy()), model(*inputs).detach(), rtol=1e-5, atol=1e-6
+    )

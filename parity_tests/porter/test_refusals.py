@@ -1,0 +1,42 @@
+"""What cannot be ported is refused with every obstacle named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fluxmod import porter
+from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
+from parity_tests.porter.models.misc import DataDependent
+
+
+class TwoProblems(torch.nn.Module):
+    def forward(self, x):
+        a = torch.linalg.svdvals(x)
+        return a.sum() + torch.special.bessel_j0(x).sum()
+
+
+def test_python_that_decides_on_values_is_refused_with_its_place():
+    with pytest.raises(CaptureError, match="DataDependent"):
+        porter.port(DataDependent(), torch.randn(2, 4))
+
+
+def test_all_missing_operators_are_listed_at_once():
+    with pytest.raises(UnsupportedOpError) as caught:
+        porter.port(TwoProblems(), torch.randn(3, 4))
+    text = str(caught.value)
+    assert "linalg_svdvals" in text
+    assert "bessel_j0" in text
+    assert "test_refusals.py:" in text
+
+
+def test_a_module_that_was_not_ported_has_no_source():
+    from flax import nnx
+
+    with pytest.raises(PortError, match="was not made by"):
+        porter.source(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+
+
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(ValueError, match="layout"):
+        porter.Options(layout="nchw")
