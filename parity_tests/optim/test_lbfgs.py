@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,6 +54,12 @@ def test_a_trainer_gives_it_the_loss():
     batch = (x, x @ jnp.array([[1.0], [-2.0], [3.0]]) + 0.5)
     trainer.step(batch)
     assert float(trainer.step(batch)["loss"]) < 1e-8
+
+
+def test_every_array_of_the_state_is_its_own():
+    state = optim.LBFGS(history_size=2).init({"w": jnp.ones(2)})
+    places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(places)) == len(places)
 
 
 def test_the_state_goes_back_into_torch():
