@@ -3,14 +3,13 @@ from __future__ import annotations
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from flax import nnx
 
 import fluxmod
-from fluxmod import convert, optim
+from fluxmod import convert, nn, optim
 from fluxmod._errors import ConvertError
 from fluxmod.optim._family import FAMILIES
 from fluxmod.train import Trainer
@@ -21,10 +20,10 @@ theirs = torch.optim.lr_scheduler
 LIMIT = 1e-9
 
 
-def nets(name=""):
+def nets(name="", dtype="float64"):
     torch.manual_seed(0)
-    net = TorchNet(bias=False).double()
-    ours = FlaxNet(bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    net = TorchNet(bias=False).to(getattr(torch, dtype))
+    ours = FlaxNet(bias=False, param_dtype=dtype, rngs=nnx.Rngs(0))
     if name == "Muon":
         fluxmod.freeze(net, "norm", "fc2.bias")
         fluxmod.freeze(ours, "norm", "fc2.bias")
@@ -44,8 +43,8 @@ def go_on(net, optimizer, ours, tx, state, schedule=None, steps=3):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"LBFGS"}))
-def test_every_optimizer_goes_on(name):
+@pytest.mark.parametrize("name", ["ASGD", "Adafactor", "AdamW", "Muon", "SparseAdam"])
+def test_an_optimizer_goes_on(name):
     net, ours = nets(name)
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = getattr(torch.optim, name)(trained, lr=0.03)
@@ -58,16 +57,21 @@ def test_every_optimizer_goes_on(name):
     same(flat_state(back), flat_state(optimizer.state_dict()), LIMIT)
 
 
-def test_lbfgs_has_its_settings():
-    net, ours = TorchNet(), FlaxNet(rngs=nnx.Rngs(0))
-    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.5, line_search_fn="strong_wolfe")
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_optimizer_is_read(name):
+    (net, ours), own = nets(name, dtype="float32"), {"line_search_fn": "strong_wolfe"}
+    own = own if name == "LBFGS" else {}
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimizer = getattr(torch.optim, name)(trained, lr=0.25, **own)
     _, state = convert.optimizer_from_torch(optimizer, ours)
-    expected = optim.LBFGS(lr=0.5, line_search_fn="strong_wolfe").init({}).settings
-    assert state.settings == expected
+    told = {"torch_axes": convert.torch_axes(ours)} if FAMILIES[name].layout else {}
+    by_hand = getattr(optim, name)(lr=0.25, **own, **told)
+    params = nnx.state(ours, nn.is_trainable)
+    assert jax.tree.structure(state) == jax.tree.structure(by_hand.init(params))
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "Adafactor"])
+@pytest.mark.parametrize("name", ["SGD", "Adafactor"])
 def test_groups_become_parts(name):
     net, ours = nets()
     by = dict(net.named_parameters())
@@ -151,8 +155,7 @@ def test_every_scheduler_is_read(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["StepLR", "OneCycleLR"])
-@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize(("optimizer", "name"), [("SGD", "StepLR"), ("AdamW", "OneCycleLR")])
 def test_an_optimizer_with_its_scheduler_goes_on(optimizer, name):
     net, ours = nets()
     own = {"momentum": 0.9} if optimizer == "SGD" else {}

@@ -17,9 +17,8 @@ from parity_tests.optim.signatures import check_signature
 WOLFE = {"line_search_fn": "strong_wolfe"}
 CASES = [
     Case("LBFGS", {"lr": 0.3, "history_size": 3}),
-    Case("LBFGS", {"lr": 0.5, "history_size": 4, "max_iter": 9, **WOLFE}),
-    Case("LBFGS", {"max_iter": 7, "max_eval": 5, **WOLFE}),
-    Case("LBFGS", {"lr": 40.0, "max_iter": 4, **WOLFE}),
+    Case("LBFGS", {"lr": 40.0, "max_iter": 6, "max_eval": 9, "history_size": 4, **WOLFE}),
+    Case("LBFGS", {"lr": 1e-3, "max_iter": 4, **WOLFE}),
     Case("LBFGS", {"lr": 0.1, "max_iter": 30, "tolerance_change": 1e-3}),
 ]
 
