@@ -6,6 +6,7 @@ from ._apply import apply as apply
 from ._apply import to_flax as to_flax
 from ._apply import to_torch as to_torch
 from ._files import open_weights as open_weights
+from ._from_torch import optimizer_from_torch as optimizer_from_torch
 from ._habits import IncompatibleKeys as IncompatibleKeys
 from ._habits import freeze as freeze
 from ._habits import load_state_dict as load_state_dict
@@ -23,6 +24,7 @@ from ._plan import Problem as Problem
 from ._plan import plan as plan
 from ._save import describe as describe
 from ._save import save as save
+from ._schedulers import scheduler_from_torch as scheduler_from_torch
 from ._slots import Slot as Slot
 from ._slots import slots as slots
 from ._source import Source as Source
@@ -46,12 +48,14 @@ __all__ = [
     "load_state_dict",
     "named_parameters",
     "open_weights",
+    "optimizer_from_torch",
     "optimizer_to_flax",
     "optimizer_to_torch",
     "parameter_count",
     "plan",
     "read",
     "save",
+    "scheduler_from_torch",
     "slots",
     "state_dict",
     "to_flax",

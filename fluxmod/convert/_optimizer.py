@@ -42,6 +42,7 @@ def optimizer_to_flax(
     step: int | None = None,
     allow_missing: Iterable[str] = (),
     allow_unexpected: Iterable[str] = (),
+    covered: Sequence[set[str]] | None = None,
 ) -> Any:
     """Return ``tx.init(params)`` with the state of a torch optimizer in it, bit for bit.
 
@@ -57,6 +58,8 @@ def optimizer_to_flax(
         allow_missing: patterns of parameters without state in torch, though others have some;
             theirs starts at zero, at the common step count.
         allow_unexpected: patterns of frozen or unknown parameters whose state in torch is dropped.
+        covered: the Flax paths that each optimizer in ``tx`` trains, where they keep no state that
+            tells.
 
     Raises:
         ConvertError: settings, step counts, names, shapes or dtypes differ; all that do.
@@ -73,7 +76,7 @@ def optimizer_to_flax(
     theirs = read_optimizer(source, flax_model, names, torch_model)
     params = Params(flax_model)
     template = tx.init(params.state)
-    pairs = Pairing(theirs, params, parts_of(template, params))
+    pairs = Pairing(theirs, params, parts_of(template, params, covered))
     problems = [p for p in _unexpected(pairs) if not matches(p.key, tuple(allow_unexpected))]
     problems += [p for p in _missing(pairs) if not matches(p.key, tuple(allow_missing))]
     for part in pairs.parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +96,11 @@ def is_part(node: Any) -> bool:
     return isinstance(node, OptimizerState)
 
 
-def parts_of(opt_state: Any, params: Params) -> list[Part]:
+def parts_of(opt_state: Any, params: Params, known: Sequence[set[str]] | None = None) -> list[Part]:
     """Find our states in the state of a transformation.
+
+    Args:
+        known: the paths that each of them covers, where that is known beforehand.
 
     Raises:
         ConvertError: there is none, or which parameters one of them covers cannot be told.
@@ -109,8 +112,10 @@ def parts_of(opt_state: Any, params: Params) -> list[Part]:
             f"its state are not known. Build it from one of {', '.join(FAMILIES)}."
         )
     covered = [_arrays(state) for state in states]
-    rest = set(params.slots) - {path for arrays in covered for path in arrays or ()}
-    if sum(arrays is None for arrays in covered) > 1:
+    rest = [set(params.slots) - {path for arrays in covered for path in arrays or ()}] * len(states)
+    if known is not None:
+        rest = [set(paths) for paths in known]
+    elif sum(arrays is None for arrays in covered) > 1:
         raise ConvertError(
             "convert: several of the optimizers keep no state per parameter, so which parameters "
             "each of them trains cannot be told. Merge them into one."
@@ -118,10 +123,10 @@ def parts_of(opt_state: Any, params: Params) -> list[Part]:
     return [
         Part(
             state,
-            tuple(p for p in params.slots if p in (rest if arrays is None else arrays)),
+            tuple(p for p in params.slots if p in (others if arrays is None else arrays)),
             arrays or {},
         )
-        for state, arrays in zip(states, covered, strict=True)
+        for state, arrays, others in zip(states, covered, rest, strict=True)
     ]
 
 

@@ -17,7 +17,7 @@ from ._habits import trainable_slots
 from ._slots import Slot, slots
 from ._source import is_array
 
-__all__ = ["Entry", "TorchOptimizer", "differences", "read_optimizer"]
+__all__ = ["Entry", "TorchOptimizer", "differences", "plain", "read_optimizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +150,16 @@ def differences(group: Mapping[str, Any], settings: Settings, count: int | None)
         if key not in group and key not in family.defaults:
             found.append(f"{key} is not given in torch")
             continue
-        got = _plain(group[key] if key in group else family.defaults[key])
+        got = plain(group[key] if key in group else family.defaults[key])
         if is_scheduled(want):
-            rate = None if count is None else _plain(now[key])
+            rate = None if count is None else plain(now[key])
             if rate is not None and not np.allclose(got, rate, rtol=1e-6, atol=0):
                 found.append(f"{key} is {got} in torch and {rate} here at step {count}")
         elif got != want:
             found.append(f"{key} is {got} in torch and {want} here")
     if "initial_lr" in group and not scheduled:
         found.append(
-            f"lr follows a scheduler in torch (initial_lr={_plain(group['initial_lr'])}) and is "
+            f"lr follows a scheduler in torch (initial_lr={plain(group['initial_lr'])}) and is "
             "constant here; build ours with a schedule, or remove initial_lr from the group"
         )
     known = {"params", "param_names", "initial_lr", *family.inert, *dict(settings.items)}
@@ -170,8 +170,8 @@ def differences(group: Mapping[str, Any], settings: Settings, count: int | None)
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A Python number where torch has a tensor of one element."""
     if isinstance(value, tuple | list):
-        return tuple(_plain(v) for v in value)
+        return tuple(plain(v) for v in value)
     return value.item() if is_array(value) else value

@@ -121,21 +121,23 @@ def LBFGS(
 def _init(made: Settings, params: Any) -> OptimizerState:
     if any(jnp.iscomplexobj(p) for p in jax.tree.leaves(params)):
         raise ValueError("LBFGS: expected real parameters, got complex ones.")
-    size = made["history_size"]
-    vector = jax.tree.map(jnp.zeros_like, params)
-    history = jax.tree.map(lambda p: jnp.zeros((size, *p.shape), p.dtype), params)
-    slots = {"d": vector, "old_dirs": history, "old_stps": history, "prev_flat_grad": vector}
-    zero, none = jnp.zeros((), _dtype(params)), jnp.zeros((), jnp.int32)
+    size, dtype = made["history_size"], _dtype(params)
+
+    def zeros(*leading: int) -> Any:  # each of its own: a buffer cannot be donated twice
+        return jax.tree.map(lambda p: jnp.zeros((*leading, *p.shape), p.dtype), params)
+
+    slots = {"d": zeros(), "old_dirs": zeros(size), "old_stps": zeros(size)}
     scalars = {
-        "func_evals": none,
-        "n_iter": none,
-        "t": zero,
-        "ro": jnp.zeros(size, zero.dtype),
-        "held": none,
-        "H_diag": jnp.ones_like(zero),
-        "prev_loss": zero,
+        "func_evals": jnp.zeros((), jnp.int32),
+        "n_iter": jnp.zeros((), jnp.int32),
+        "t": jnp.zeros((), dtype),
+        "ro": jnp.zeros(size, dtype),
+        "held": jnp.zeros((), jnp.int32),
+        "H_diag": jnp.ones((), dtype),
+        "prev_loss": jnp.zeros((), dtype),
     }
-    return OptimizerState(none, slots, made, scalars)
+    count = jnp.zeros((), jnp.int32)
+    return OptimizerState(count, {**slots, "prev_flat_grad": zeros()}, made, scalars)
 
 
 def _update(

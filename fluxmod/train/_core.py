@@ -18,7 +18,7 @@ from fluxmod import nn
 
 from ._sharding import Placement
 
-__all__ = ["GROUPS", "Core", "Leaves"]
+__all__ = ["GROUPS", "Core", "Leaves", "adopt"]
 
 Leaves = tuple[jax.Array, ...]
 Metrics = dict[str, jax.Array]
@@ -43,7 +43,7 @@ class Core:
         self.tx, self.loss, self.where = tx, loss, where
         self.graphdef, *states = nnx.split(model, *_FILTERS, graph=True)
         fresh = tx.init(states[0])
-        self.initial = (*states, fresh if opt_state is None else _adopt(opt_state, fresh))
+        self.initial = (*states, fresh if opt_state is None else adopt(opt_state, fresh))
         self.structure = jax.tree.structure(self.initial)
         self.names = tuple(_names(self.initial))
         self.groups = tuple(name.partition("/")[0] for name in self.names)
@@ -155,7 +155,7 @@ def _merged(own: Metrics, metrics: Mapping[str, Any]) -> Metrics:
     return own | dict(metrics)
 
 
-def _adopt(opt_state: Any, fresh: Any) -> Any:
+def adopt(opt_state: Any, fresh: Any) -> Any:
     """Take a given optimizer state, in the form that this transformation makes."""
     want = jax.tree_util.tree_leaves_with_path(fresh)
     got = jax.tree_util.tree_leaves_with_path(opt_state)

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from ._core import Core, Leaves
+from ._core import Core, Leaves, adopt
 from ._metrics import Averages
 from ._sharding import placement, put
 
@@ -174,8 +174,15 @@ class Trainer:
 
     @property
     def opt_state(self) -> Any:
-        """A copy of the optimizer's state, in the form of ``tx.init``."""
+        """A copy of the optimizer's state, in the form of ``tx.init``; may be assigned to."""
         return jax.tree.unflatten(self._core.structure, self._copy(self._leaves))[-1]
+
+    @opt_state.setter
+    def opt_state(self, value: Any) -> None:
+        new = jax.tree.leaves(adopt(value, self.opt_state))
+        names = self._core.names[self._core.model_leaves :]
+        arrays = {**self.state(), **dict(zip(names, new, strict=True))}
+        self.load_state(arrays, steps_done=self.steps_done)
 
     def state(self) -> dict[str, jax.Array]:
         """Return every array of the training state by name; the next step invalidates them."""

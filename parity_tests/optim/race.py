@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +89,29 @@ def flat_state(state_dict: dict[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache
+def limit_of(name: str) -> float:
+    """How equal an optimizer's ten steps have to be.
+
+    Muon multiplies in bfloat16. Where torch and XLA sum a product in the same order, as on most
+    CPUs, it is as exact as the others; elsewhere an element is now and then rounded the other way,
+    and the iterations carry that 1/256 through the matrix.
+    """
+    if name != "Muon":
+        return LIMIT
+    a = torch.tensor(np.random.default_rng(0).normal(size=(64, 7, 7))).bfloat16()
+    product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
+    ours = [product(as_array(m)).astype(jnp.bfloat16) for m in a]
+    equal = all(np.array_equal(as_array(m @ m), o) for m, o in zip(a, ours, strict=True))
+    return LIMIT if equal else 0.05
+
+
 def race(case: Case, *, warm: int, steps: int = 10) -> float:
     """Train torch ``warm`` steps, convert everything, train both; require equal states.
 
     Returns the worst relative error.
     """
-    worst = 0.0
+    worst, limit = 0.0, limit_of(case.name)
     torch.manual_seed(0)
     # a bias before the norm has no gradient but noise, which Rprop and Adagrad make steps of
     theirs = TorchNet(bias=False).double()
@@ -115,10 +133,10 @@ def race(case: Case, *, warm: int, steps: int = 10) -> float:
         torch_step(theirs, optimizer, x)
         trainer.step(x)
         if count in (1, steps):
-            model = same(convert.to_torch(trainer.model), dict(theirs.state_dict()), LIMIT)
+            model = same(convert.to_torch(trainer.model), dict(theirs.state_dict()), limit)
             back = convert.optimizer_to_torch(
                 trainer.opt_state, trainer.model, tx, like=optimizer, torch_model=theirs
             )
-            kept = same(flat_state(back), flat_state(optimizer.state_dict()), LIMIT)
+            kept = same(flat_state(back), flat_state(optimizer.state_dict()), limit)
             worst = max(worst, model, kept)
     return worst

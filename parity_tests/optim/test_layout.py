@@ -22,7 +22,7 @@ CASES = [
     Case("Adafactor", {"lr": 0.1, "d": 1.5, "weight_decay": 0.1, "maximize": True}),
     Case("Adafactor", {"lr": 0.3, "eps": (1e-3, 0.1), "beta2_decay": -0.3}),
     Case("Muon", {}),
-    Case("Muon", {"lr": 0.1, "nesterov": False, "weight_decay": 0.0, "momentum": 0.5}),
+    Case("Muon", {"lr": 0.01, "nesterov": False, "weight_decay": 0.0, "momentum": 0.5}),
     Case("Muon", {"ns_steps": 3, "adjust_lr_fn": "match_rms_adamw", "eps": 10.0}),
     Case("SparseAdam", {}),
     Case("SparseAdam", {"lr": 0.1, "betas": (0.5, 0.7), "eps": 1e-3, "maximize": True}),

@@ -14,6 +14,7 @@ from flax import nnx
 
 from fluxmod import convert, nn, optim
 from fluxmod.optim import lr_scheduler as ours
+from fluxmod.train import Trainer
 from parity_tests.compare import same
 from parity_tests.optim.race import flat_state
 
@@ -416,6 +417,21 @@ def tx_state(tx, params, optimizer):
     slots = {name: {"w": jnp.asarray(entry[name].numpy())} for name in fresh.slots}
     count = jnp.asarray(int(entry["step"]), fresh.count.dtype)
     return type(fresh)(count, slots, fresh.settings)
+
+
+def test_a_plateau_in_a_trainer():
+    plateau = ours.ReduceLROnPlateau(0.5, patience=0)
+    tx = optax.chain(optim.SGD(0.5), plateau)
+    trainer = Trainer(nn.Linear(1, 1, rngs=nnx.Rngs(0)), tx, lambda m, x: jnp.mean(m(x)))
+    for _ in range(3):
+        before = trainer.model.bias[...]
+        trainer.step(jnp.ones((2, 1)))
+        moved = before - trainer.model.bias[...]
+        np.testing.assert_allclose(moved, plateau.get_last_lr(trainer.opt_state), rtol=1e-5)
+        trainer.opt_state = plateau.step(trainer.opt_state, 1.0)
+    assert float(plateau.get_last_lr(trainer.opt_state)) == pytest.approx(0.005)
+    with pytest.raises(ValueError, match="not of this model and transformation"):
+        trainer.opt_state = optim.Adam().init({})
 
 
 def test_a_plateau_needs_its_place():

@@ -31,9 +31,9 @@ class CosineAnnealingLR(LRScheduler):
 
     def at(self, count: jax.Array) -> jax.Array:
         """Return the rate, ``count`` being an array of the widest integers."""
-        # the count within the period keeps its digits; 1 + cos would lose them near the end
-        half = jnp.pi * time(count % (2 * self.T_max)) / (2 * self.T_max)
-        return self.eta_min + (self.lr - self.eta_min) * jnp.cos(half) ** 2
+        # by the way left to the lowest point: 1 + cos would lose its digits there
+        left = time(jnp.abs(self.T_max - count % (2 * self.T_max))) / self.T_max
+        return self.eta_min + (self.lr - self.eta_min) * jnp.sin(jnp.pi / 2 * left) ** 2
 
     def following(self, lr: float, count: int) -> float:
         """Return the rate that torch makes of the one before; ``count`` 0 is the first."""
@@ -76,8 +76,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def at(self, count: jax.Array) -> jax.Array:
         """Return the rate, ``count`` being an array of the widest integers."""
         now, length = self._place(count)
-        half = jnp.pi * time(now) / (2 * time(length))
-        return self.eta_min + (self.lr - self.eta_min) * jnp.cos(half) ** 2
+        left = time(length - now) / time(length)
+        return self.eta_min + (self.lr - self.eta_min) * jnp.sin(jnp.pi / 2 * left) ** 2
 
     def _place(self, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Steps since the last restart, and how many there are until the next; in integers, as a
@@ -272,7 +272,7 @@ class OneCycleLR(LRScheduler):
         for last, ((start, end), a, b) in reversed([*enumerate(phases, 1 - len(phases))]):
             gone, left = (now - start) / (end - start), (end - now) / (end - start)
             if self.anneal_strategy == "cos":
-                here = b + (a - b) * jnp.cos(jnp.pi / 2 * gone) ** 2
+                here = b + (a - b) * jnp.sin(jnp.pi / 2 * left) ** 2
             else:
                 here = a * left + b * gone
             value = jnp.where(now <= (end if last else self._total), here, value)

@@ -36,6 +36,8 @@ class ReduceLROnPlateau:
     plateau)``. That is exact for every optimizer whose step is proportional to its rate: all but
     Adafactor, ASGD, LBFGS and Rprop. ``step`` takes the result, once per epoch, as torch's does.
 
+    With a ``Trainer``: ``trainer.opt_state = plateau.step(trainer.opt_state, result)``.
+
     Args:
         lr: the rate of the optimizer before it.
         min_lr: as in torch, but for one group; give each group its own.
@@ -84,11 +86,10 @@ class ReduceLROnPlateau:
     def init(self, params: Any) -> PlateauState:
         """Return the state before the first result."""
         del params
-        dtype, none = jnp.result_type(float), jnp.zeros((), jnp.int32)
+        dtype = jnp.result_type(float)
         worst = math.inf if self.mode == "min" else -math.inf
-        return PlateauState(
-            jnp.asarray(self.lr, dtype), jnp.asarray(worst, dtype), none, none, none
-        )
+        counters = (jnp.zeros((), jnp.int32) for _ in range(3))
+        return PlateauState(jnp.asarray(self.lr, dtype), jnp.asarray(worst, dtype), *counters)
 
     def update(
         self, updates: Any, state: PlateauState, params: Any = None, **extra: Any
