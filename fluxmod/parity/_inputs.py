@@ -20,16 +20,17 @@ def randomise_(module: torch.nn.Module, seed: int) -> None:
     """Give every float parameter and buffer of a torch module random values of its kind, in place.
 
     Zero biases and unit scales hide faults. Matrices become N(0, 1/fan_in); vectors and scalars
-    move by N(0, 0.25); buffers that are positive stay positive; tensors that hold infinities, and
-    integer and bool tensors, are kept. Tied tensors stay tied.
+    move by N(0, 0.25); buffers that are positive stay positive; tensors that hold infinities,
+    integer and bool tensors, and buffers that no checkpoint has are kept. Tied tensors stay tied.
     """
     rng = np.random.default_rng([seed, 1])
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.is_floating_point():
                 _fill(parameter, _weights(as_numpy(parameter), rng))
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
+        saved = module.state_dict(keep_vars=True)
+        for name, buffer in module.named_buffers():
+            if name in saved and buffer.is_floating_point():
                 _fill(buffer, _statistics(as_numpy(buffer), rng))
 
 

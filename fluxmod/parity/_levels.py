@@ -84,7 +84,8 @@ def given_rows(
     ours = _try_flax(flax_model, args, kwargs, np.float64, False, axes, theirs, options.seed)
     if isinstance(ours, str):
         return [_failed("L1", "given weights", ours)]
-    return semantic_rows(Run(theirs.outputs), Run(ours.outputs), "given weights")
+    outputs = Run(theirs.outputs, notes=theirs.notes)
+    return semantic_rows(outputs, Run(ours.outputs), "given weights")
 
 
 @dataclass(frozen=True, slots=True)

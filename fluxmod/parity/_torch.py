@@ -19,6 +19,9 @@ from ._trees import leaves, map_leaves
 __all__ = ["record_masks", "run_torch", "to_tensor"]
 
 
+_SAMPLED = ("aten::exponential_", "aten::normal_", "aten::randn", "aten::randn_like")
+
+
 class _MaskRecorder(TorchDispatchMode):
     """Keeps every mask and slope that torch draws, in order; notes casts to lower precision."""
 
@@ -36,7 +39,7 @@ class _MaskRecorder(TorchDispatchMode):
             self.masks.append(as_numpy(out[1]))
         elif name in ("aten::rrelu_with_noise", "aten::rrelu_with_noise_") and args[4:5] == (True,):
             self.masks.append(np.array(as_numpy(args[1])))  # the slopes, 1 above zero
-        elif name == "aten::exponential_":
+        elif name in _SAMPLED:
             self.masks.append(np.array(as_numpy(out)))
         elif name == "aten::_to_copy" and args[0].dtype == torch.float64:
             self.narrowed |= out.is_floating_point() and out.dtype != torch.float64

@@ -187,6 +187,7 @@ class _Recorder:
             frame = frame.f_back
         if not frames:
             return "", ""
+        self.numbers.module = current.module
         for each in reversed(frames):
             self.numbers.sync(each)
             self._note_names(each, current)
@@ -212,6 +213,8 @@ class _Recorder:
         if isinstance(site, ast.Call) and _is_method(frame, site):
             positional = [site.func.value, *positional]  # type: ignore[attr-defined]
         values = [self.numbers.evaluate(frame, p) for p in positional]
+        if isinstance(site, ast.Call) and _ends(site, "type_as"):
+            values = [None, *(self.numbers.dtype_of(frame, p) for p in positional[1:])]
         if isinstance(site, ast.Subscript):
             record.hints = {"index": self._index_hints(frame, site.slice)}
             return
@@ -239,6 +242,10 @@ def linetext(frame: FrameType) -> str:
     """The expression that a frame is evaluating, as text."""
     node = source_at(frame)
     return "" if node is None else ast.unparse(node)
+
+
+def _ends(site: ast.Call, name: str) -> bool:
+    return isinstance(site.func, ast.Attribute) and site.func.attr == name
 
 
 def _is_method(frame: FrameType, site: Any) -> bool:

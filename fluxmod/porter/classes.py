@@ -6,6 +6,7 @@ import ast
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 
 from fluxmod._paths import join
@@ -338,6 +339,8 @@ class ClassCode:
         first = tensor.detach().reshape(-1)[0]
         if bool((tensor.detach() == first).all()):
             value = first.item()
+            if tensor.dtype == torch.float32:
+                value = float(str(np.float32(value)))
             if value == 0:
                 return f"jnp.zeros({shown}{comma})"
             if value == 1:

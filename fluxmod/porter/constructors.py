@@ -51,6 +51,9 @@ class Init:
             return
         counts: dict[str, int] = {}
         for node in ast.walk(parsed):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.register_buffer":
+                if len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
+                    self.attributes.setdefault(str(node.args[0].value), node.args[1])
             if isinstance(node, ast.AnnAssign) and node.value is not None:
                 targets: list[ast.expr] = [node.target]
             elif isinstance(node, ast.Assign):

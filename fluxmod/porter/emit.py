@@ -39,6 +39,9 @@ def module_text(codes: list[ClassCode], origin: str) -> str:
     own = ["from fluxmod import nn"]
     if re.search(r"\bF\.", body):
         own.append("from fluxmod.nn import functional as F")
+    for name in ("ops", "random"):
+        if re.search(rf"(?<!\.)\b{name}\.\w+\(", body):
+            own.append(f"from fluxmod.nn import {name}")
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
     return "\n".join([*parts, *own, "", listed, "", "", body, ""])
 

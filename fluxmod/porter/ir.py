@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Value:
     """One array: its shape at the traced sizes, its dtype, and the names torch's source has for it.
 
@@ -72,7 +72,7 @@ class Size:
     form: tuple[Any, ...]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Op:
     """One operator: ``aten`` name with overload, arguments, result, and where torch wrote it."""
 
@@ -92,7 +92,7 @@ class Op:
         return self.target.removeprefix("aten.").partition(".")[0]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Call:
     """One call of a module: what went in under forward's names, what came out, what it did."""
 

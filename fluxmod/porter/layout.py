@@ -27,8 +27,13 @@ _MAPS = {
     "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
     "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "feature_dropout", "_upsample_bicubic2d_aa",
+<<<<<<< HEAD
     "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool1d_with_indices",
     "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col", "col2im",
+=======
+    "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool2d_with_indices",
+    "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
+>>>>>>> porter
 }  # fmt: skip
 _ONE_AXIS = {  # name -> the position of ``dim`` among the arguments; the rank stays
     "softmax": 1, "log_softmax": 1, "_softmax": 1, "_log_softmax": 1, "cumsum": 1, "cumprod": 1,
@@ -84,7 +89,10 @@ def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
                 wanted.update(id(v) for v in values)
             continue
         outs = list(tree_values(item.out))
-        if item.name in _MAPS:
+        if item.target == "fluxmod.same":
+            if id(outs[0]) in wanted:
+                wanted.add(id(values[0]))
+        elif item.name in _MAPS:
             wanted.update(id(v) for v in values[:1] if v.rank > 2)
         elif item.name in elementwise or item.name in ("cat", "constant_pad_nd", "pad"):
             for out in outs:
@@ -152,7 +160,9 @@ class _Layout:
             perm = tuple(value.layout.index(axis) for axis in target)
             out = Value(value.shape, value.dtype, value.dynamic, order=order)
             plain = [value.shape[a] for a in value.layout]
-            moving = [a for a in perm if plain[a] != 1]
+            moving = [a for a in perm if plain[a] != 1 or value.symbols[value.layout[a]]]
+            if moving == sorted(moving) and [value.shape[a] for a in target] == plain:
+                return value  # only axes of size one would move
             if moving == sorted(moving) and value.rank > 1:
                 sizes = tuple(extent(value, a) for a in target)
                 op = Op("reshape.default", (value, list(sizes)), {}, out)
@@ -265,6 +275,9 @@ class _Layout:
         if op.target == "fluxmod.store":
             op.args = (op.args[0], self.ordered(op.args[1], None))
             return
+        if op.target == "fluxmod.same":
+            outs[0].order = values[0].order
+            return
         if name in self.elementwise or op.target in self.elementwise:
             self.broadcast(op, outs, values)
         elif name in _MAPS:
@@ -323,6 +336,8 @@ class _Layout:
         if value.rank == len(order):
             return self.ordered(value, order)
         value = self.ordered(value, None)
+        if (vector := _vector(value)) is not None and order[-1] == len(order) - value.rank:
+            return vector  # ``weight[:, None, None]`` of torch is ``weight`` with channels last
         missing = len(order) - value.rank
         axes = [a - missing for a in order]
         while axes and axes[0] < 0:
@@ -425,7 +440,7 @@ class _Layout:
         order = tuple(inverse[a] for a in value.layout)
         free = order == tuple(range(value.rank))
         if not free and value.order is None:
-            free = order == last(value.rank) and id(out) in self.wanted
+            free = order == last(value.rank) and (value.rank > 3 or id(out) in self.wanted)
         if free:
             op.target, op.args, op.kwargs = "fluxmod.same", (value,), {}
             out.order = plain_or(order)
@@ -538,3 +553,19 @@ class _Layout:
         else:
             op.hints = {}
         out.order = plain_or(order)
+
+
+def _vector(value: Value) -> Value | None:
+    """The vector behind an array whose axes are all new but the first."""
+    base = value
+    while isinstance(op := base.producer, Op) and base.rank > 1:
+        keeps = op.name in ("unsqueeze", "view", "reshape") or op.target == "fluxmod.getitem"
+        if not keeps or not isinstance(op.args[0], Value):
+            return None
+        if op.target == "fluxmod.getitem" and any(
+            entry is not None and entry != slice(None) for entry in op.args[1]
+        ):
+            return None
+        base = op.args[0]
+    fits = base is not value and base.rank == 1 and value.shape == (*base.shape, *[1] * (value.rank - 1))
+    return base if fits else None

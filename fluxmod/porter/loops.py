@@ -11,7 +11,7 @@ __all__ = ["rolled", "unpacked"]
 
 _CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
 _UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
-_NUMBERED = re.compile(r"^(\w+?)(?:s|es|_list)$")
+_NUMBERED = re.compile(r"^(\w+?(?:s|x|z|ch|sh)(?=es$)|\w+(?=s$)|\w+(?=_list$))(?:s|es|_list)$")
 
 
 def rolled(lines: list[str], module: torch.nn.Module) -> list[str]:

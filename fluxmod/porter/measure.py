@@ -95,6 +95,8 @@ class Measures:
             if strict:
                 raise Unported("size")
             return self.literal(int(size.value))
+        if kind == "dtype":
+            raise Unported("a dtype is no size")
         if kind == "attr":
             path = size.form[1]
             self.body.attrs[path] = size.value

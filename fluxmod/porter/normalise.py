@@ -12,12 +12,13 @@ import torch
 
 from . import leaves
 from .capture import CallRecord, OpRecord, Trace
-from .ir import Call, Op, Param, Size, Value, map_tree
+from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
 
 __all__ = ["Graph", "normalise"]
 
 _END = 2**62
 _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
+_CASTS = ("to", "type_as", "_to_copy")
 _SAME = (
     "alias",
     "contiguous",
@@ -30,11 +31,6 @@ _SAME = (
     "resolve_conj",
     "resolve_neg",
 )
-_VIEWS = (
-    "slice", "select", "unsqueeze", "squeeze", "view", "reshape", "transpose", "permute", "t",
-    "flatten", "unflatten", "swapaxes", "movedim", "narrow", "view_as", "expand", "diagonal",
-)  # fmt: skip
-_MULTI = ("unbind", "chunk", "split", "split_with_sizes", "tensor_split")
 
 
 class Graph:
@@ -63,10 +59,10 @@ class _Builder:
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
+        self.passed: list[dict[Any, tuple[Any, Value]]] = [{}]  # what calls returned unchanged
         self.flow = True
-        self.names: dict[tuple[int, Any], list[str]] = {}
+        self.islands: set[int] = set()  # calls that compute some of it in float32
         self.paths = _paths_of(module)
-        self.order: list[str] = []
 
     def run(self) -> Graph:
         for node, tensor in self.trace.states.items():
@@ -133,6 +129,11 @@ class _Builder:
         if isinstance(value, Value):
             record = self.record
             known = record.names.get(node)
+            passed = self.passed[-1].get(self.root_of(node))
+            by_call = isinstance(value.producer, Call)
+            if known and by_call and passed is not None and passed[1] is value:
+                before = passed[0].names.get(record.index, ())
+                known = [n for n in known if n not in before]
             if known:
                 value.names.setdefault(record.index, []).extend(
                     n for n in known if n not in value.names.get(record.index, ())
@@ -152,8 +153,9 @@ class _Builder:
         if leaf is not None:
             self.leaf_outputs(record, out)
             return out
-        saved = getattr(self, "current", None), getattr(self, "record", None)
+        saved: Any = getattr(self, "current", None), getattr(self, "record", None)
         self.current, self.record = out, record
+        self.passed.append({})
         for node in record.names:
             if (value := self.env.get(self.root_of(node))) is not None:
                 self.note(node, value)
@@ -164,12 +166,46 @@ class _Builder:
                 self.note_tree(item.out)
             else:
                 self.op(item)
-        if not out.items and isinstance(record.out, torch.fx.Node):
-            self.leaf_outputs(record, out)  # it returned what it was given
-        else:
-            out.out = self.tree(record.out)
+        out.out = self.tree(record.out)
+        self.leave(record, out, parent)
         self.current, self.record = saved
         return out
+
+    def leave(self, record: CallRecord, call: Call, parent: Call | None) -> None:
+        """End a call: what it only handed through is its own result, and its caller's as before."""
+        passed = self.passed.pop()
+        for node, (before, after) in passed.items():
+            if self.env.get(node) is after:
+                self.env[node] = before
+        if parent is None:
+            return
+        made = {id(v) for item in call.items for v in _made(item)}
+
+        def one(leaf: Any) -> Any:
+            value = self.read(leaf) if isinstance(leaf, torch.fx.Node) else None
+            if not isinstance(value, Value) or isinstance(value.producer, Param):
+                return self.read(leaf)
+            node = self.root_of(leaf)
+            if node in passed and value is passed[node][0]:
+                inner = passed[node][1]
+                self.passes(node, inner)
+                return inner
+            if id(value) in made:
+                return value
+            result = current_like(value)
+            op = Op("fluxmod.same", (value,), {}, result, record.where)
+            result.producer = op
+            call.items.append(op)
+            self.passes(node, result)
+            return result
+
+        call.out = map_tree(one, record.out)
+
+    def passes(self, node: Any, value: Value) -> None:
+        """Let a node stand for a call's result until the call around it ends."""
+        self.passed[-1].setdefault(node, (self.env[node], value))
+        self.passed[-1][node] = (self.passed[-1][node][0], value)
+        self.env[node] = value
 
     def note_tree(self, tree: Any) -> None:
         def one(leaf: Any) -> None:
@@ -191,6 +227,10 @@ class _Builder:
                 return leaf
             value = self.new(leaf)
             value.producer = call
+            node = self.root_of(leaf)
+            if node in self.env and not written:
+                self.passes(node, value)  # it returned what it was given
+                return value
             self.env[leaf] = value
             self.same.pop(leaf, None)
             self.stale.discard(leaf)
@@ -229,11 +269,22 @@ class _Builder:
             self.env[node] = Size(node.meta["val"], ("dim", value, axis))
             return
         if self.is_identity(name, record):
-            self.same[node] = self.root_of(record.args[0])
-            self.note(node, self.env.get(self.same[node]))
+            if _shares(node, record.args[0]):
+                self.same[node] = self.root_of(record.args[0])
+            else:  # a copy: writes to one do not reach the other
+                self.env[node] = self.read(record.args[0])
+            self.note(node, self.read(node))
             return
         if _in_place(record):
             self.in_place(record, name)
+            return
+        if name in _CASTS and _shares(node, record.args[0]):  # it is in that dtype while traced
+            root = self.root_of(record.args[0])
+            op = self.plain_op(record, node.meta["val"])
+            self.current.items.append(op)
+            self.same[node] = root
+            self.passes(root, op.out)
+            self.note(node, op.out)
             return
         val = node.meta.get("val")
         if isinstance(val, (tuple, list)):
@@ -248,8 +299,22 @@ class _Builder:
             op = self.plain_op(record, Value((), torch.float32))
             self.env[node] = op.out
         self.current.items.append(op)
-        if name in _VIEWS and isinstance(record.args[0], torch.fx.Node):
+        if isinstance(val, torch.Tensor) and record.args and _shares(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
+            self.read_back(node, record)
+
+    def read_back(self, node: Any, record: OpRecord) -> None:
+        """What was just written through a view is what the same view reads."""
+        back = getattr(self.env.get(self.view_of[node][0]), "producer", None)
+        if not isinstance(back, Op) or back.target != "fluxmod.write_back":
+            return
+        _, value, name, arguments = back.args
+        if (str(record.node.target).removeprefix("aten."), self.tree(record.args[1:])) == (
+            name,
+            arguments,
+        ):
+            self.env[node] = value
+            self.current.items.pop()
 
     def python_op(self, record: OpRecord) -> None:
         """getitem on several results, and arithmetic on sizes."""
@@ -284,21 +349,32 @@ class _Builder:
             flow=self.flow,
         )
         op.hints = map_tree(self.hint, record.hints)
+        if op.name == "type_as":
+            like = self.uncast(record.args[1])
+            op.target, op.args = "to.dtype", (op.args[0], like.dtype)
+            op.hints = {"args": [None, Size(like.dtype, ("dtype", like))]}
         for value in out if isinstance(out, (tuple, list)) else (out,):
             if value is not None:
                 value.producer = op
         return op
 
+    def uncast(self, node: Any) -> Any:
+        """An array as it was before this call cast it; torch does not tell the two apart."""
+        passed = self.passed[-1].get(self.root_of(node))
+        return passed[0] if passed is not None else self.read(node)
+
     def hint(self, leaf: Any) -> Any:
         """A number of the source, with the tensors it was read from as values."""
         if not isinstance(leaf, Size):
             return leaf
-        if leaf.form[0] == "dim":
+        if leaf.form[0] in ("dim", "dtype"):
             node = self.root_of(leaf.form[1])
             value = self.env.get(node)
+            if leaf.form[0] == "dtype" and node in self.passed[-1]:
+                value = self.passed[-1][node][0]
             if not isinstance(value, Value):
                 return None
-            return Size(leaf.value, ("dim", value, *leaf.form[2:]))
+            return Size(leaf.value, (leaf.form[0], value, *leaf.form[2:]))
         form = tuple(self.hint(f) if isinstance(f, Size) else f for f in leaf.form)
         if any(f is None for f in form):
             return None
@@ -308,13 +384,16 @@ class _Builder:
         """Operators that return what they were given."""
         if name == "detach":
             return not self.flow
-        if name in ("to", "type_as", "_to_copy"):
+        if name in _CASTS:
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             if before.dtype != after.dtype:
                 return False
-            return not ("float32" in record.text or ".float(" in record.text) or (
-                before.dtype not in (torch.float32, torch.float64)
-            )
+            if before.dtype not in (torch.float32, torch.float64):
+                return True
+            if "float32" in record.text or ".float(" in record.text:
+                self.islands.add(self.current.index)
+                return False
+            return _back(record) is None or self.current.index not in self.islands
         if name == "expand" or name == "expand_as":
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -336,12 +415,16 @@ class _Builder:
         current = self.read(record.args[0])
         plain = name.rstrip("_")
         overload = str(node.target).removeprefix("aten.").partition(".")[2]
+        self.same[node] = target
+        if plain == "copy":
+            new = self.read(record.args[1])
+            if isinstance(new, Value) and (new.shape, new.dtype) == (current.shape, current.dtype):
+                if new is not current:  # not ``x[i] = x[i]``, the second half of ``x[i] += 1``
+                    self.write(target, new)
+                return
         op = self.plain_op(record, current_like(current), f"{plain}.{overload}")
-        if plain in ("copy", "fill", "zero"):
-            op.args = (current, *op.args[1:])
         self.current.items.append(op)
         self.write(target, op.out)
-        self.same[node] = target
         self.note(node, op.out)
 
     def write(self, target: Any, value: Value, self_node: Any = None, child: Any = None) -> None:
@@ -350,6 +433,8 @@ class _Builder:
         self.stale.discard(target)
         if (state := self.held.get(target)) is not None:
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
+            op.out.producer = op
+            self.env[target] = op.out
             self.current.items.append(op)
         if target in self.view_of:
             parent, record = self.view_of[target]
@@ -387,6 +472,29 @@ def _sized(number: Any) -> Any:
 
 def _hint(size: Any) -> int:
     return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+
+
+def _made(item: Any) -> Any:
+    """The values that an item of a call makes."""
+    yield from tree_values(item.out)
+    if isinstance(item, Call):
+        for inner in item.items:
+            yield from _made(inner)
+
+
+def _shares(node: torch.fx.Node, source: Any) -> bool:
+    """Whether two nodes stand for the same memory."""
+    a = node.meta.get("val")
+    b = source.meta.get("val") if isinstance(source, torch.fx.Node) else None
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return False
+    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
+
+
+def _back(record: OpRecord) -> Any:
+    """The array whose dtype a cast asks for, None where the source does not say."""
+    hints = [*record.hints.get("args", ()), *record.hints.get("kwargs", {}).values()]
+    return next((h for h in hints if isinstance(h, Size) and h.form[0] == "dtype"), None)
 
 
 def _records(record: CallRecord) -> Any:

@@ -10,6 +10,7 @@ from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
 
 __all__ = [
     "attach_sizes",
+    "choose_results",
     "direct_values",
     "effects",
     "fuse_subscripts",
@@ -19,6 +20,8 @@ __all__ = [
     "pair_modes",
     "prune",
     "same_number",
+    "simplify_writes",
+    "stores",
 ]
 
 _END = 2**62
@@ -44,6 +47,7 @@ _SIZES = {
     "layer_norm": 1,
     "rms_norm": 1,
     "new_empty": 1,
+    "affine_grid_generator": 1,
 }
 _DRAWS = (
     "dropout",
@@ -81,7 +85,7 @@ def _prune(call: Call, used: set[int]) -> None:
     for item in reversed(call.items):
         if isinstance(item, Call):
             outs = {id(v) for v in tree_values(item.out)}
-            if not outs & used and not any(_stores(i) for i in item.items):
+            if not outs & used and not any(stores(i) for i in item.items):
                 continue
             if item.leaf is None:
                 _prune(item, used | outs)
@@ -91,8 +95,10 @@ def _prune(call: Call, used: set[int]) -> None:
             continue
         outs = {id(v) for v in tree_values(item.out)}
         if item.target == "fluxmod.store":
-            if id(item.args[0]) in stored:
-                continue  # written again further down
+            if id(item.args[0]) in stored:  # written again further down
+                _replace([call, *kept], item.out, item.args[1])
+                used |= {id(v) for v in tree_values(item.args[1])}
+                continue
             stored.add(id(item.args[0]))
         elif not outs & used:
             continue
@@ -101,9 +107,23 @@ def _prune(call: Call, used: set[int]) -> None:
     call.items = kept[::-1]
 
 
-def _stores(item: Any) -> bool:
+def _replace(items: list[Any], old: Value, new: Value) -> None:
+    """Let every reader of one value read another."""
+
+    def one(leaf: Any) -> Any:
+        return new if leaf is old else leaf
+
+    for item in items:
+        item.args, item.kwargs = map_tree(one, item.args), map_tree(one, item.kwargs)
+        if isinstance(item, Call):
+            item.out = map_tree(one, item.out)
+            _replace(item.items, old, new)
+
+
+def stores(item: Any) -> bool:
+    """Whether an item changes a buffer."""
     if isinstance(item, Call):
-        return any(_stores(i) for i in item.items)
+        return any(stores(i) for i in item.items)
     return item.target == "fluxmod.store"
 
 
@@ -119,6 +139,65 @@ def fuse_subscripts(call: Call) -> None:
     uses: dict[int, int] = {}
     _count(call, uses)
     _fuse(call, uses)
+
+
+_VERBS = {"add": "add", "mul": "multiply"}
+_HALVES = {"max": "argmax", "min": "argmin"}
+
+
+def simplify_writes(call: Call) -> None:
+    """Say what a write through a view means: ``x.at[i].add(y)``, ``x.at[i].set(0.0)``."""
+    uses: dict[int, int] = {}
+    _count(call, uses)
+    _simplify(call, uses)
+
+
+def _simplify(call: Call, uses: dict[int, int]) -> None:
+    for item in list(call.items):
+        if isinstance(item, Call):
+            _simplify(item, uses)
+            continue
+        if item.target != "fluxmod.write_back" or item.args[2].partition(".")[0] not in _INDEXING:
+            continue
+        whole, value, view, arguments = item.args
+        made = value.producer
+        if not isinstance(made, Op) or made not in call.items or uses.get(id(value)) != 1:
+            continue
+        if made.name == "zero" or (made.name == "fill" and not isinstance(made.args[1], Value)):
+            number = made.args[1] if made.name == "fill" else 0
+            kind = float if value.dtype.is_floating_point else type(number)
+            item.args = (whole, kind(number), view, arguments)
+        elif made.name == "copy" and made.args[1].dtype == value.dtype:
+            item.args = (whole, made.args[1], view, arguments)
+        elif made.name in _VERBS and len(made.args) == 2 and not made.kwargs:
+            part = made.args[0]
+            read = part.producer if isinstance(part, Value) else None
+            same = isinstance(read, Op) and read.target == view and read.args == (whole, *arguments)
+            if not same or uses.get(id(part)) != 1:
+                continue
+            item.args = (whole, made.args[1], view, arguments)
+            item.kwargs = {"verb": _VERBS[made.name]}
+        else:
+            continue
+        call.items.remove(made)
+
+
+def choose_results(call: Call) -> None:
+    """Make ``max(dim)`` of which only the places are used ``argmax``."""
+    uses: dict[int, int] = {}
+    _count(call, uses)
+    _choose(call, uses)
+
+
+def _choose(call: Call, uses: dict[int, int]) -> None:
+    for item in call.items:
+        if isinstance(item, Call):
+            _choose(item, uses)
+        elif item.name in _HALVES and isinstance(item.out, (list, tuple)):
+            used = [i for i, value in enumerate(item.out) if uses.get(id(value))]
+            if used == [1]:
+                item.target = f"{_HALVES[item.name]}.default"
+                item.out = item.out[1]
 
 
 def _count(call: Call, uses: dict[int, int]) -> None:
@@ -261,6 +340,9 @@ def mark_chains(call: Call) -> None:
     if not is_chain(call.module) or call.kwargs or len(call.args) != 1:
         return
     value = call.args[0]
+    if not len(call.module):  # type: ignore[arg-type]
+        call.chain = True
+        return
     expected = [id(m) for m in call.module]
     called = [id(c.module) for c in call.items if isinstance(c, Call)]
     if called != expected or len(called) != len(call.items):

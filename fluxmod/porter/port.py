@@ -28,7 +28,15 @@ from .ir import Call, Param, Value, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .normalise import normalise
-from .partition import attach_sizes, fuse_subscripts, mark_chains, pair_modes, prune
+from .partition import (
+    attach_sizes,
+    choose_results,
+    fuse_subscripts,
+    mark_chains,
+    pair_modes,
+    prune,
+    simplify_writes,
+)
 from .specs import Instance, Specs
 from .words import Body, Obstacle, Unported
 from .write import write
@@ -163,9 +171,11 @@ def translate(
     leaf_of, declined = _leaf_of(torch_module)
     graph = normalise(evaluation, torch_module, leaf_of)
     other = normalise(training, torch_module, leaf_of) if training is not None else None
-    _missing(graph.root, torch_module)
+    for each in (graph, other):
+        if each is not None:
+            _missing(each.root, torch_module)
+            simplify_writes(each.root)
     if other is not None:
-        _missing(other.root, torch_module)
         pair_modes(graph.root, other.root)
     programs = []
     for each in (graph, other):
@@ -174,8 +184,10 @@ def translate(
         fuse_subscripts(each.root)
         attach_sizes(each.root)
         prune(each.root)
+        choose_results(each.root)
         elementwise = frozenset(lower.ELEMENTWISE)
         layout.assign(each, elementwise, torch=options.layout == "torch")
+        prune(each.root)
         mark_chains(each.root)
         program = _Program(torch_module, declined)
         program.write(each.root)
@@ -345,10 +357,28 @@ def _join_modes(body: Body, train: Body) -> None:
     body.obstacles += train.obstacles
     head, rest = body.lines[:common], body.lines[common:]
     other = lines[common:]
-    if len(rest) <= len(other):
+    numbers = dict(body.literals)
+    tail: list[str] = []
+    while rest and other and _spelled(rest[-1], numbers) == _spelled(other[-1], numbers):
+        tail.insert(0, rest.pop())
+        other.pop()
+    if tail:
+        body.lines = [*head, *_branches(rest, other), *tail]
+    elif len(rest) <= len(other):
         body.lines = [*head, "if not self.training:", *(f"    {x}" for x in rest), *other]
     else:
         body.lines = [*head, "if self.training:", *(f"    {x}" for x in other), *rest]
+
+
+def _branches(evaluation: list[str], training: list[str]) -> list[str]:
+    """What only one mode does, under the mode."""
+    lines = []
+    if training:
+        lines += ["if self.training:", *(f"    {x}" for x in training)]
+    if evaluation:
+        lines += ["else:" if training else "if not self.training:"]
+        lines += [f"    {x}" for x in evaluation]
+    return lines
 
 
 def _spelled(line: str, numbers: dict[str, Any]) -> str:

@@ -99,6 +99,7 @@ class Numbers:
 
     def __init__(self, to_value: Callable[[torch.Tensor], Any]) -> None:
         self._to_value = to_value
+        self.module: Any = None  # whose call is running: only its attributes are numbers
         self._locals: dict[int, dict[str, Size]] = {}
         self._done: dict[int, set[int]] = {}
         self._keep: dict[int, FrameType] = {}
@@ -130,11 +131,13 @@ class Numbers:
     ) -> None:
         if isinstance(target, ast.Name):
             local = frame.f_locals.get(target.id)
-            if isinstance(local, (int, float, torch.SymInt, tuple, torch.Size)):
+            if isinstance(local, (int, float, torch.SymInt, tuple, torch.Size, torch.dtype)):
                 found = self.evaluate(frame, value)
                 if found is not None and _same(_plain(found), local):
                     if isinstance(found, Size) and found.form[0] == "dim":
                         found = Size(found.value, (*found.form[:3], target.id))
+                    if isinstance(found, Size) and found.form[0] == "dtype":
+                        found = Size(found.value, (*found.form[:2], target.id))
                     known[target.id] = found
                 else:
                     known.pop(target.id, None)
@@ -160,7 +163,8 @@ class Numbers:
         if isinstance(node, ast.Constant):
             return Size(node.value, ("lit",)) if type(node.value) in (int, float) else None
         if isinstance(node, ast.Name):
-            return self._locals.get(id(frame), {}).get(node.id)
+            known = self._locals.get(id(frame), {}).get(node.id)
+            return self._parameter(frame, node.id) if known is None else known
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             operand = self._evaluate(frame, node.operand)
             if operand.form == ("lit",):
@@ -177,6 +181,28 @@ class Numbers:
         if isinstance(node, ast.Call):
             return self._call(frame, node)
         return None
+
+    def _parameter(self, frame: FrameType, name: str) -> Any:
+        """A number that a helper was given: the expression that its caller has for it."""
+        function, caller = function_of(frame.f_code), frame.f_back
+        if function is None or caller is None or caller.f_code is frame.f_code:
+            return None
+        names = [a.arg for a in function.args.args]
+        given = frame.f_locals.get(name)
+        if name not in names or type(given) not in (int, float):
+            return None
+        site = source_at(caller)
+        if not isinstance(site, ast.Call) or _called(site) != function.name:
+            return None
+        if isinstance(site.func, ast.Attribute) and names[0] == "self":
+            names = names[1:]
+        place = names.index(name)
+        keywords = {k.arg: k.value for k in site.keywords}
+        expression = site.args[place] if place < len(site.args) else keywords.get(name)
+        if expression is None or any(isinstance(a, ast.Starred) for a in site.args):
+            return None
+        found = self.evaluate(caller, expression)
+        return found if isinstance(found, Size) and _same(found.value, given) else None
 
     def _sequence(self, frame: FrameType, elements: list[ast.expr]) -> Any:
         parts: list[Any] = []
@@ -201,6 +227,8 @@ class Numbers:
 
     def _attribute(self, frame: FrameType, node: ast.Attribute) -> Any:
         owner = node.value
+        if node.attr == "dtype" and (value := self._tensor(frame, owner)) is not None:
+            return Size(value[0].dtype, ("dtype", value[1]))
         if node.attr == "shape" and (value := self._tensor(frame, owner)) is not None:
             return self._shape(*value)
         path = [node.attr]
@@ -210,6 +238,8 @@ class Numbers:
         if not isinstance(owner, ast.Name) or owner.id != "self":
             return None
         found = frame.f_locals["self"]
+        if found is not self.module:
+            return None
         for name in path:
             found = getattr(found, name)
         if type(found) in (int, float) and len(path) <= 2:
@@ -262,8 +292,18 @@ class Numbers:
         value = self._to_value(tensor)
         return None if value is None else (tensor, value)
 
+    def dtype_of(self, frame: FrameType, node: ast.AST) -> Size | None:
+        """The dtype of a live tensor, for ``y.type_as(x)``."""
+        value = self._tensor(frame, node) if isinstance(node, ast.expr) else None
+        return None if value is None else Size(value[0].dtype, ("dtype", value[1]))
+
     def _shape(self, tensor: torch.Tensor, value: Any) -> tuple[Size, ...]:
         return tuple(Size(size, ("dim", value, axis)) for axis, size in enumerate(tensor.shape))
+
+
+def _called(site: ast.Call) -> str:
+    """The last part of a called function's name."""
+    return ast.unparse(site.func).rpartition(".")[2]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -28,9 +28,11 @@ __all__ = [
     "suggestion",
 ]
 
-RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", *keyword.kwlist}
+RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", "ops", "random", *keyword.kwlist}
 _NAMES = {
     "cat": "x",
+    "to": "x",
+    "type_as": "x",
     "add": "x",
     "mul": "x",
     "matmul": "scores",
@@ -41,6 +43,8 @@ _NAMES = {
     "view": "x",
     "permute": "x",
     "getitem": "part",
+    "flatten_map": "x",
+    "write_back": "x",
     "arange": "positions",
     "triu": "mask",
     "tril": "mask",
@@ -114,7 +118,8 @@ def suggestion(item: Any) -> str:
     if isinstance(item, Call):
         last = [p for p in item.path.split(".") if p.isidentifier()]
         return safe(last[-1]) if last and item.leaf is None else "x"
-    return _NAMES.get(item.name, item.name if item.name.isidentifier() else "x")
+    name = item.target.removeprefix("fluxmod.") if item.name == "fluxmod" else item.name
+    return _NAMES.get(name, name if name.isidentifier() else "x")
 
 
 def size_forms(item: Any) -> list[tuple[Any, ...]]:
@@ -143,7 +148,7 @@ def size_forms(item: Any) -> list[tuple[Any, ...]]:
 
 def size_values(item: Any) -> list[Value]:
     """Arrays whose shape an item reads."""
-    return [f[1] for f in size_forms(item) if f[0] == "dim"]
+    return [f[1] for f in size_forms(item) if f[0] in ("dim", "dtype")]
 
 
 def literal(value: Any) -> str:

@@ -14,7 +14,7 @@ from . import paths
 from .ir import Call, Op, Param, Size, Value, tree_values
 from .lower import DTYPES, rule_of
 from .measure import Measures
-from .partition import direct_values, effects, outer_inputs, same_number
+from .partition import direct_values, effects, outer_inputs, same_number, stores
 from .words import (
     RESERVED,
     Body,
@@ -24,6 +24,7 @@ from .words import (
     pick,
     plain,
     safe,
+    size_forms,
     size_values,
     suggestion,
 )
@@ -57,6 +58,7 @@ class _Writer(Measures):
         self.bound: dict[str, Value] = {}
         self.unpacked: dict[tuple[int, int], str] = {}
         self.values: list[Value] = []
+        self.dtypes: dict[int, str] = {}
         self.last: dict[int, int] = {}
         self.last_use: dict[int, int] = {}
         self.now = -1
@@ -148,6 +150,12 @@ class _Writer(Measures):
         for value in tree_values(self.call.out):
             uses.setdefault(id(value), []).append(len(items))
         self.uses = uses
+        self.casts = {
+            id(form[1]): (form[2] if len(form) > 2 else "dtype")
+            for item in items
+            for form in size_forms(item)
+            if form[0] == "dtype"
+        }
         self.position = list(range(len(items)))
         for index in reversed(range(len(items))):
             consumer = self.consumer(index, uses, sizes)
@@ -178,7 +186,7 @@ class _Writer(Measures):
         """The item that an item's value is written inside of, None if it gets a name."""
         item = self.call.items[index]
         outs = list(tree_values(item.out))
-        if isinstance(item, Op) and item.target == "fluxmod.same":
+        if isinstance(item, Op) and item.target in ("fluxmod.same", "fluxmod.store"):
             return None
         if len(outs) != 1 and not self.picks_one(outs, uses):
             return None
@@ -198,11 +206,20 @@ class _Writer(Measures):
         if place == end and self.names_of(value) and not isinstance(self.call.out, Value):
             return None
         target = end if place == end else self.position[place]
+        between = range(index + 1, min(target, end))
         if effects(item):
-            for other in range(index + 1, min(target, end)):
+            for other in between:
                 if effects(self.call.items[other]) and self.position[other] != target:
                     return None
+        if any(self.reads_state(v) for v in self.used(item)):
+            if any(stores(self.call.items[other]) for other in between):
+                return None
         return place
+
+    def reads_state(self, value: Value) -> bool:
+        """Whether the text of a value reads a parameter or buffer."""
+        made = value.producer
+        return isinstance(made, Param) or (isinstance(made, Op) and stores(made))
 
     def picks_one(self, outs: list[Value], uses: dict[int, list[int]]) -> bool:
         return sum(id(v) in uses for v in outs) == 1
@@ -312,6 +329,18 @@ class _Writer(Measures):
                     return f"{text} if self.training else 0.0"
         return f"{self(then)} if self.training else 0.0"
 
+    def dtype_like(self, op: Op) -> str | None:
+        """The dtype of the array that the source names in a cast."""
+        hints = op.hints or {}
+        for hint in [*(hints.get("args") or []), *(hints.get("kwargs") or {}).values()]:
+            if isinstance(hint, Size) and hint.form[0] == "dtype" and hint.value == op.out.dtype:
+                value = hint.form[1]
+                if id(value) in self.dtypes:
+                    return self.dtypes[id(value)]
+                if id(value) in self.text or isinstance(value.producer, Param):
+                    return f"{self(value).removesuffix('[...]')}.dtype"
+        return None
+
     def like(self, op: Op) -> str | None:
         """The dtype of an array in scope that has the dtype that a cast asks for."""
         value = op.args[0]
@@ -328,8 +357,7 @@ class _Writer(Measures):
         if here:
             self.spent.clear()
         if isinstance(item, Op) and item.target == "fluxmod.store":
-            path, _ = self.stored(item.args[0])
-            self.body.lines.append(f"{path} = {self(item.args[1])}")
+            self.store(item)
             return
         if isinstance(item, Op) and item.target == "fluxmod.same":
             source = item.args[0]
@@ -359,6 +387,19 @@ class _Writer(Measures):
             self.rebind(name, item.out)
         else:
             self.several(item, text, used)
+
+    def store(self, item: Op) -> None:
+        """Change a buffer; what it held before gets a name if it is still needed."""
+        path, _ = self.stored(item.args[0])
+        new = self(item.args[1])
+        for value in [v for v in self.values if self.text.get(id(v)) == path] or [item.args[0]]:
+            if self.last_use.get(id(value), -1) > self.now:
+                name = self.fresh([item.args[0].producer.paths[0].rpartition(".")[2]])
+                self.body.lines.append(f"{name} = {path}")
+                self.rebind(name, value)
+        self.body.lines.append(f"{path} = {new}")
+        self.text[id(item.out)] = path
+        self.values.append(item.out)
 
     def extend(self, source: Value, alias: Value) -> None:
         """What keeps an alias alive keeps its source's name."""
@@ -416,6 +457,12 @@ class _Writer(Measures):
         other = self.bound.get(name)
         if other is None or self.last.get(id(other), -1) <= self.now:
             return True
+        if self.last_use.get(id(other), -1) <= self.now and id(other) in self.casts:
+            if id(other) not in self.dtypes:
+                self.dtypes[id(other)] = self.fresh([self.casts[id(other)]])
+                self.body.lines.append(f"{self.dtypes[id(other)]} = {name}.dtype")
+            if not self.dims.get(id(other)):
+                return True
         named = self.dims.get(id(other), {})
         if named and self.last_use.get(id(other), -1) <= self.now:
             self.unpack(other, named)  # only its sizes are needed from here on

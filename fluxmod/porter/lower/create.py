@@ -80,7 +80,8 @@ def _one_hot(s: Scope, op: Op) -> str:
 
 @lower("randn", "rand", "randn_like", "rand_like")
 def _random(s: Scope, op: Op) -> str:
-    shape = f"{s(op.args[0])}.shape" if op.name.endswith("_like") else _shape(s, op, 0)
     function = "normal" if op.name.startswith("randn") else "uniform"
-    dtype = f"{s(op.args[0])}.dtype" if op.name.endswith("_like") else ""
-    return call(f"jax.random.{function}", f"{s.rngs()}()", shape, dtype)
+    if op.name.endswith("_like"):
+        text = s(op.args[0])
+        return call(f"random.{function}", s.rngs(), f"{text}.shape", f"{text}.dtype")
+    return call(f"random.{function}", s.rngs(), f"({', '.join(s.sizes(op, 0))},)", _dtype(op))

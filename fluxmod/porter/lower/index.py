@@ -126,17 +126,18 @@ def _write_back(s: Scope, op: Op) -> str:
     """Put a changed view back into the array it was taken from."""
     whole, new, view, arguments = op.args
     name = view.partition(".")[0]
+    verb = op.kwargs.get("verb", "set")
     if name == "slice":
         dim, start, end, step = (*arguments, None, None, None)[:4]
         end = None if isinstance(end, int) and end > 2**61 else end
         start = None if start == 0 else start
         entry: Any = slice(start, end, None if step in (1, None) else step)
-        return _set(s, whole, new, dim % whole.rank, entry)
+        return _set(s, whole, new, dim % whole.rank, entry, verb)
     if name == "select":
-        return _set(s, whole, new, arguments[0] % whole.rank, arguments[1])
+        return _set(s, whole, new, arguments[0] % whole.rank, arguments[1], verb)
     if name == "narrow":
         dim, start, length = arguments
-        return _set(s, whole, new, dim % whole.rank, slice(start, start + length))
+        return _set(s, whole, new, dim % whole.rank, slice(start, start + length), verb)
     if name in ("unsqueeze", "squeeze", "view", "reshape", "flatten", "unflatten", "view_as"):
         return f"{s(new)}.reshape({s(whole)}.shape)"
     if name in ("transpose", "swapaxes", "t"):
@@ -149,6 +150,6 @@ def _write_back(s: Scope, op: Op) -> str:
     raise NotImplementedError(f"writing through {name}")
 
 
-def _set(s: Scope, whole: Value, new: Value, dim: int, entry: Any) -> str:
+def _set(s: Scope, whole: Value, new: Any, dim: int, entry: Any, verb: str) -> str:
     entries = [slice(None)] * dim + [entry]
-    return f"{s(whole)}.at[{subscript(s, entries)}].set({s(new)})"
+    return f"{s(whole)}.at[{subscript(s, entries)}].{verb}({s(new)})"

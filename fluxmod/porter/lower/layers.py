@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from fluxmod.nn import functional
-from fluxmod.porter.ir import Op, Value
+from fluxmod.porter.ir import Op, Size, Value
 
 from ._table import DTYPES, Scope, call, given, lower
 
@@ -29,9 +31,19 @@ def _pool(name: str, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
             if isinstance(value, (list, tuple)) and all(v == defaults.get(key) for v in value):
                 continue
             extra[key] = _plain(value)
-        return call(f"F.{name}", s(op.args[0]), _plain(arguments[first]), **extra)
+        return call(f"F.{name}", s(op.args[0]), _sized(s, op, arguments[first]), **extra)
 
     return rule
+
+
+def _sized(s: Scope, op: Op, numbers: Any) -> str:
+    """The first setting of a pooling: the source's expression where it is one number's."""
+    hint = next(iter((op.hints.get("args") or [None, None])[1:2]), None)
+    values = numbers if isinstance(numbers, (list, tuple)) else [numbers]
+    if isinstance(hint, Size) and hint.form != ("lit",) and all(v == hint.value for v in values):
+        if (text := s.try_size(hint)) is not None:  # type: ignore[attr-defined]
+            return str(text)
+    return _plain(numbers)
 
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -208,8 +220,34 @@ def _bernoulli(s: Scope, op: Op) -> str:
     p = op.args[1] if len(op.args) > 1 else None
     if p is None or isinstance(p, Value):
         raise NotImplementedError("bernoulli with an array of probabilities")
-    keep = f"jax.random.bernoulli({s.rngs()}(), {s.number(op, 1)}, {s(op.args[0])}.shape)"
-    return f"{keep}.astype({DTYPES[op.out.dtype]})"
+    like = op.args[0]
+    made = like.producer
+    if isinstance(made, Op) and made.name in ("new_empty", "empty", "new_zeros", "zeros"):
+        shape = f"({', '.join(s.sizes(made, 1 if made.name.startswith('new_') else 0))},)"
+    else:
+        shape = f"{s(like)}.shape"
+    dtype = None if op.out.dtype == torch.get_default_dtype() else DTYPES[op.out.dtype]
+    return call("random.bernoulli", s.rngs(), s.number(op, 1), shape, dtype=dtype)
+
+
+@lower("affine_grid_generator")
+def _affine_grid(s: Scope, op: Op) -> str:
+    sizes = s.sizes(op, 1)
+    shape = ", ".join([sizes[0], *sizes[2:], sizes[1]])
+    corners = "True" if op.args[2] else "False"
+    return call("F.affine_grid", s(op.args[0]), f"({shape})", align_corners=corners)
+
+
+@lower("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def _grid_sample(s: Scope, op: Op) -> str:
+    value, grid, mode, padding, corners = op.args
+    modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+    return call(
+        "F.grid_sample", s(value), s(grid),
+        mode=repr(modes[mode]) if mode else None,
+        padding_mode=repr(paddings[padding]) if padding else None,
+        align_corners="True" if corners else "False",
+    )  # fmt: skip
 
 
 @lower("cosine_similarity")

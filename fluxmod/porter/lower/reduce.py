@@ -65,12 +65,11 @@ def _prod(s: Scope, op: Op) -> str:
 
 def _extreme(name: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
-        text, dim = s(op.args[0]), str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
+        dim = str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
         if _scalar(op):
-            return f"({text}, jnp.zeros((), int))"
+            return f"({s(op.args[0])}, jnp.zeros((), int))"
         keep = "True" if given(op, 2, "keepdim", False) else None
-        values = call(f"{text}.{name}", axis=dim, keepdims=keep)
-        return f"({values}, {call(f'{text}.arg{name}', axis=dim, keepdims=keep)})"
+        return call(f"ops.{name}", s(op.args[0]), dim, keepdim=keep)
 
     return rule
 

@@ -1,0 +1,60 @@
+"""Random arrays for code of one's own: drawn from ``nnx.Rngs``, replayed by ``fluxmod.parity``.
+
+``jax.random`` draws other numbers than torch does, so a model that uses it cannot be compared in
+training mode. These functions draw from a model's own stream, and take what torch drew while
+parity replays it.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from ._random import RandomSource, drawn
+
+__all__ = ["bernoulli", "normal", "uniform"]
+
+
+def bernoulli(
+    rngs: RandomSource, p: float, shape: tuple[int, ...], dtype: jnp.dtype | None = None
+) -> jax.Array:
+    """Ones with probability ``p``, else zeros; the twin of ``Tensor.bernoulli_``.
+
+    Args:
+        rngs: a key, a stream, or ``nnx.Rngs`` whose ``dropout`` stream is used.
+        dtype: of the result; the default float type without it.
+
+    Raises:
+        ValueError: no source of randomness was given.
+
+    >>> bernoulli(jax.random.key(0), 1.0, (2, 1)).tolist()
+    [[1.0], [1.0]]
+    """
+    mask = drawn(rngs, lambda key: jax.random.bernoulli(key, p, shape), shape, who="bernoulli")
+    return mask.astype(float if dtype is None else dtype)
+
+
+def normal(
+    rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None
+) -> jax.Array:
+    """Standard normal numbers; the twin of ``torch.randn``. Arguments as in ``bernoulli``.
+
+    >>> normal(jax.random.key(0), (2, 3)).shape
+    (2, 3)
+    """
+    kind = jnp.dtype(float if dtype is None else dtype)
+    sample = drawn(rngs, lambda key: jax.random.normal(key, shape, kind), shape, who="normal")
+    return sample.astype(kind)
+
+
+def uniform(
+    rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None
+) -> jax.Array:
+    """Numbers in [0, 1); the twin of ``torch.rand``. Arguments as in ``bernoulli``.
+
+    >>> uniform(jax.random.key(0), (2, 3)).shape
+    (2, 3)
+    """
+    kind = jnp.dtype(float if dtype is None else dtype)
+    sample = drawn(rngs, lambda key: jax.random.uniform(key, shape, kind), shape, who="uniform")
+    return sample.astype(kind)
