@@ -16,6 +16,7 @@ from ._habits import unfreeze as unfreeze
 from ._optimizer import load_optimizer_state_dict as load_optimizer_state_dict
 from ._optimizer import optimizer_to_flax as optimizer_to_flax
 from ._optimizer import optimizer_to_torch as optimizer_to_torch
+from ._pairing import torch_axes as torch_axes
 from ._plan import Match as Match
 from ._plan import Plan as Plan
 from ._plan import Problem as Problem
@@ -55,5 +56,6 @@ __all__ = [
     "state_dict",
     "to_flax",
     "to_torch",
+    "torch_axes",
     "unfreeze",
 ]

@@ -19,8 +19,11 @@ from flax import nnx
 from fluxmod._errors import ConvertError, DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod._paths import matches
 from fluxmod.optim import OptimizerState
+from fluxmod.optim._family import is_scheduled
+from fluxmod.optim._layout import path_text
 
-from ._pairing import Pairing, Params, Part, is_part, parts_of, path_text
+from ._lbfgs import lbfgs_entries, lbfgs_problems, lbfgs_state
+from ._pairing import Pairing, Params, Part, is_part, parts_of
 from ._plan import Problem
 from ._source import as_numpy, is_array
 from ._torch import to_tensor
@@ -75,8 +78,9 @@ def optimizer_to_flax(
     problems += [p for p in _missing(pairs) if not matches(p.key, tuple(allow_missing))]
     for part in pairs.parts:
         problems += pairs.settings_problems(part, _count(pairs, part, step))
+        problems += pairs.axes_problems(part)
         problems += _step_problems(pairs, part, step)
-        problems += [p for path in part.paths for p in _array_problems(pairs, part, path)]
+        problems += _part_problems(pairs, part)
     _raise(problems)
     filled = iter([_filled(pairs, part, step) for part in pairs.parts])
     return jax.tree.map(lambda x: next(filled) if is_part(x) else x, template, is_leaf=is_part)
@@ -124,6 +128,7 @@ def optimizer_to_torch(
         *_structure_problems(opt_state, tx.init(params.state), tuple(allow_unexpected)),
         *pairs.key_problems(),
         *(p for part in parts for p in pairs.settings_problems(part, None)),
+        *(p for part in parts for p in pairs.axes_problems(part)),
     ]
     _raise(problems)
     return _state_dict(pairs)
@@ -135,10 +140,17 @@ def load_optimizer_state_dict(torch_optimizer: Any, state_dict: Mapping[str, Any
     The arrays become tensors, bit for bit, and ``torch_optimizer.load_state_dict`` takes them.
     """
     state = {
-        number: {name: to_tensor(v) if is_array(v) else v for name, v in entry.items()}
+        number: {name: _tensors(value) for name, value in entry.items()}
         for number, entry in state_dict["state"].items()
     }
     torch_optimizer.load_state_dict({**state_dict, "state": state})
+
+
+def _tensors(value: Any) -> Any:
+    """Arrays as tensors, those in a list too; numbers stay."""
+    if isinstance(value, list):
+        return [_tensors(v) for v in value]
+    return to_tensor(value) if is_array(value) else value
 
 
 def _raise(problems: list[Problem]) -> None:
@@ -156,7 +168,7 @@ def _unexpected(pairs: Pairing) -> Iterator[Problem]:
     trained = {slot.key for slot in pairs.params.slots.values()}
     yield from (p for p in pairs.key_problems() if p.key not in trained)
     for entry in pairs.theirs.entries:
-        known = entry.key in pairs.params.by_key
+        known = entry.key in pairs.params.by_key and not pairs.whole
         if known and pairs.params.path(entry.key) is None and entry.state:
             text = f"{entry.key} has state in torch and is frozen in the Flax model"
             yield Problem(entry.key, UnmatchedKeysError, text)
@@ -168,7 +180,7 @@ def _missing(pairs: Pairing) -> Iterator[Problem]:
     yield from (p for p in pairs.key_problems() if p.key in trained)
     for part in pairs.parts:
         entries = pairs.of(part)
-        if not part.entry_names or not any(entry.state for entry in entries):
+        if pairs.whole or not part.keeps_state or not any(entry.state for entry in entries):
             continue
         for entry in entries:
             if not entry.state:
@@ -219,21 +231,30 @@ def _step_problems(pairs: Pairing, part: Part, step: int | None) -> Iterator[Pro
         yield Problem("step", ConvertError, f"the step counts are no whole numbers: {values}")
 
 
+def _part_problems(pairs: Pairing, part: Part) -> Iterator[Problem]:
+    """Arrays that do not fit, of the state of each parameter or of the one that LBFGS has."""
+    if part.family.rule is None:
+        yield from lbfgs_problems(pairs, part)
+    else:
+        for path in part.paths:
+            yield from _array_problems(pairs, part, path)
+
+
 def _array_problems(pairs: Pairing, part: Part, path: str) -> Iterator[Problem]:
     entry, slot = pairs.entries.get(path), pairs.params.slots[path]
     if entry is None or not entry.state:
         return
-    wanted = part.entry_names
+    wanted = part.entry_names(path)
     for name in sorted(set(wanted) ^ set(entry.state)):
         has = "lacks" if name in wanted else "has the unknown"
         yield Problem(slot.key, UnmatchedKeysError, f"{slot.key} {has} {name!r} in torch")
-    for name in part.state.settings.slots:
+    for name, ours in part.arrays.get(path, {}).items():
         if name not in entry.state:
             continue
         array = entry.state[name]
         shape, dtype = tuple(array.shape), str(array.dtype).removeprefix("torch.")
         scalar = part.is_scalar(name)
-        if shape != (wanted_shape := () if scalar else slot.torch_shape):
+        if shape != (wanted_shape := () if scalar else slot.leaf.shape_in_torch(ours.shape)):
             text = f"{slot.key}: {name} has shape {shape}, expected {wanted_shape}"
             yield Problem(slot.key, LayoutError, text)
         if dtype != (wanted_dtype := "float32" if scalar else slot.dtype):
@@ -256,6 +277,8 @@ def _filled(pairs: Pairing, part: Part, step: int | None) -> OptimizerState:
         return jax.tree_util.tree_map_with_path(value, tree)
 
     count = jnp.asarray(_count(pairs, part, step), part.state.count.dtype)
+    if part.family.rule is None:
+        return lbfgs_state(pairs, replace(part.state, count=count))
     slots = {name: fill(name, tree) for name, tree in part.state.slots.items()}
     return replace(part.state, count=count, slots=slots)
 
@@ -274,8 +297,10 @@ def _blank(parts: list[Part], params: Params) -> tuple[dict[str, Any], list[str]
 
 def _group_settings(part: Part) -> dict[str, Any]:
     """Settings as torch's group has them: of a schedule, the rate of the step to come."""
-    lr = part.state.settings.lr_at(part.state.count)
-    return {**dict(part.state.settings.items), "lr": float(lr)}
+    settings = part.state.settings
+    now = dict(settings.at(part.state.count).items)
+    floats = {name: jax.tree.map(float, now[name]) for name, v in settings.items if is_scheduled(v)}
+    return {**now, **floats, "lr": float(now["lr"])}
 
 
 def _structure_problems(opt_state: Any, fresh: Any, allowed: tuple[str, ...]) -> Iterator[Problem]:
@@ -303,13 +328,15 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
     state: dict[int, dict[str, Any]] = {
         entry.number: {n: as_numpy(v) if is_array(v) else v for n, v in entry.state.items()}
         for entry in pairs.theirs.entries
-        if entry.state and pairs.params.path(entry.key) is None
+        if entry.state and not pairs.whole and pairs.params.path(entry.key) is None
     }
     settings: dict[int, dict[str, Any]] = {}
     for part in pairs.parts:
         settings |= {entry.group: _group_settings(part) for entry in pairs.of(part)}
         started = int(part.state.count) or part.family.keeps_at_start
-        if started and part.entry_names:
+        if part.family.rule is None:
+            state |= lbfgs_entries(pairs, part)
+        elif started and part.keeps_state:
             state |= _entries(pairs, part)
     groups = [
         {**group, **{k: v for k, v in settings.get(i, {}).items() if k in group}}
@@ -319,15 +346,14 @@ def _state_dict(pairs: Pairing) -> dict[str, Any]:
 
 
 def _entries(pairs: Pairing, part: Part) -> dict[int, dict[str, Any]]:
-    arrays: dict[str, dict[str, np.ndarray]] = {path: {} for path in part.paths}
-    if part.family.keeps_step:
-        count = np.float32(part.state.count)
-        arrays = {path: {"step": np.array(count)} for path in part.paths}
-    for name in part.state.settings.slots:  # in torch's order; a pytree's is the alphabet's
-        tree = part.state.slots[name]
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            slot = pairs.params.slots[path_text(path)]
-            value = np.asarray(jax.device_get(leaf))
-            value = value if part.is_scalar(name) else slot.leaf.to_torch(value)
-            arrays[path_text(path)][name] = np.array(value, order="C")
-    return {pairs.entries[path].number: found for path, found in arrays.items()}
+    found: dict[int, dict[str, Any]] = {}
+    for path in part.paths:
+        entry = found.setdefault(pairs.entries[path].number, {})
+        if part.family.keeps_step:
+            count = int(part.state.count)
+            entry["step"] = count if part.family.int_step else np.array(count, np.float32)
+        for name, leaf in part.arrays.get(path, {}).items():
+            value, rule = np.asarray(jax.device_get(leaf)), pairs.params.slots[path].leaf
+            value = value if part.is_scalar(name) else rule.to_torch(value)
+            entry[name] = np.array(value, order="C")
+    return found

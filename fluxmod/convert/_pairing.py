@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,16 @@ import jax
 from flax import nnx
 
 from fluxmod import nn
-from fluxmod._errors import ConvertError, UnmatchedKeysError
+from fluxmod._errors import ConvertError, LayoutError, UnmatchedKeysError
 from fluxmod.optim import OptimizerState
 from fluxmod.optim._family import FAMILIES, Family
+from fluxmod.optim._layout import path_text
 
 from ._plan import Problem
 from ._slots import Slot, slots
 from ._torch_groups import Entry, TorchOptimizer, differences
 
-__all__ = ["Pairing", "Params", "Part", "is_part", "parts_of", "path_text"]
+__all__ = ["Pairing", "Params", "Part", "is_part", "parts_of", "torch_axes"]
 
 
 class Params:
@@ -37,6 +38,12 @@ class Params:
         self.slots = {at[key]: slot for key, slot in first.items() if key in at}
         self._at = at
 
+    @property
+    def axes(self) -> dict[str, tuple[int, ...]]:
+        """The permutations that bring parameters into torch's order, where that differs."""
+        rules = {path: slot.leaf for path, slot in self.slots.items()}
+        return {path: leaf.inverse for path, leaf in rules.items() if leaf.perm is not None}
+
     def path(self, key: str) -> str | None:
         """Return the path of a torch name, None where it is frozen or unknown."""
         slot = self.by_key.get(key)
@@ -45,10 +52,14 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One ``OptimizerState`` within the state of a transformation, and the paths it covers."""
+    """One ``OptimizerState`` within the state of a transformation, and the paths it covers.
+
+    ``arrays`` holds what the state keeps for each path, by torch's names in torch's order.
+    """
 
     state: OptimizerState
     paths: tuple[str, ...]
+    arrays: Mapping[str, Mapping[str, Any]]
 
     @property
     def family(self) -> Family:
@@ -56,25 +67,33 @@ class Part:
         return FAMILIES[self.state.settings.family]
 
     @property
-    def entry_names(self) -> tuple[str, ...]:
-        """What torch keeps per parameter, in torch's order; nothing for plain SGD."""
-        slots = self.state.settings.slots
-        return ("step", *slots) if self.family.keeps_step else slots
+    def keeps_state(self) -> bool:
+        """Whether torch keeps anything per parameter; plain SGD does not."""
+        return bool(self.family.keeps_step or self.state.slots)
+
+    def entry_names(self, path: str) -> tuple[str, ...]:
+        """What torch keeps for a parameter, in torch's order."""
+        return (*(("step",) if self.family.keeps_step else ()), *self.arrays.get(path, ()))
 
     def is_scalar(self, name: str) -> bool:
         """Whether torch keeps one number per parameter under this name."""
         return name in self.family.scalars
 
 
+def torch_axes(flax_model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Say how each trained parameter's axes are brought into torch's order, where that differs.
+
+    For the optimizers that depend on it: ``optim.Muon(torch_axes=convert.torch_axes(model))``.
+
+    >>> torch_axes(nn.Conv2d(3, 8, 5, rngs=nnx.Rngs(0)))
+    {'kernel': (3, 2, 0, 1)}
+    """
+    return Params(flax_model).axes
+
+
 def is_part(node: Any) -> bool:
     """Whether a node of an optimizer state is one of ours."""
     return isinstance(node, OptimizerState)
-
-
-def path_text(path: Any) -> str:
-    """Turn a key path into our dotted path; the step into a Variable is left out."""
-    inside = path[-1:] == (jax.tree_util.GetAttrKey("value"),)
-    return jax.tree_util.keystr(path[:-1] if inside else path, simple=True, separator=".")
 
 
 def parts_of(opt_state: Any, params: Params) -> list[Part]:
@@ -89,25 +108,32 @@ def parts_of(opt_state: Any, params: Params) -> list[Part]:
             "convert: the transformation holds no optimizer of fluxmod.optim, so torch's names for "
             f"its state are not known. Build it from one of {', '.join(FAMILIES)}."
         )
-    covered = [_covered(state) for state in states]
-    rest = set(params.slots) - {path for paths in covered for path in paths or ()}
-    if sum(paths is None for paths in covered) > 1:
+    covered = [_arrays(state) for state in states]
+    rest = set(params.slots) - {path for arrays in covered for path in arrays or ()}
+    if sum(arrays is None for arrays in covered) > 1:
         raise ConvertError(
             "convert: several of the optimizers keep no state per parameter, so which parameters "
             "each of them trains cannot be told. Merge them into one."
         )
     return [
-        Part(state, tuple(p for p in params.slots if p in (rest if paths is None else paths)))
-        for state, paths in zip(states, covered, strict=True)
+        Part(
+            state,
+            tuple(p for p in params.slots if p in (rest if arrays is None else arrays)),
+            arrays or {},
+        )
+        for state, arrays in zip(states, covered, strict=True)
     ]
 
 
-def _covered(state: OptimizerState) -> set[str] | None:
-    """Paths that have arrays in a state; None where it keeps none for any parameter."""
+def _arrays(state: OptimizerState) -> dict[str, dict[str, Any]] | None:
+    """What a state holds by path and name; None where it keeps nothing for any parameter."""
     if not state.slots:
         return None
-    tree = next(iter(state.slots.values()))
-    return {path_text(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    found: dict[str, dict[str, Any]] = {}
+    for name in state.settings.slots:  # in torch's order; a pytree's is the alphabet's
+        for path, array in jax.tree_util.tree_leaves_with_path(state.slots[name]):
+            found.setdefault(path_text(path), {})[name] = array
+    return found
 
 
 class Pairing:
@@ -119,6 +145,11 @@ class Pairing:
         for entry in theirs.entries:
             if (path := params.path(entry.key)) is not None:
                 self.entries.setdefault(path, entry)
+
+    @property
+    def whole(self) -> bool:
+        """Whether torch keeps one state for all parameters, under the first of them (LBFGS)."""
+        return any(part.family.rule is None for part in self.parts)
 
     def of(self, part: Part) -> list[Entry]:
         """Return the entries that a part covers."""
@@ -148,6 +179,18 @@ class Pairing:
         for group in sorted({entry.group for entry in self.of(part)}):
             for text in differences(self.theirs.groups[group], settings, count):
                 yield Problem("param_groups", ConvertError, f"group {group}: {text}")
+
+    def axes_problems(self, part: Part) -> Iterator[Problem]:
+        """Parameters whose axes an optimizer was told another order of than the weight rule has."""
+        told = part.state.settings.torch_axes
+        for path in part.paths if part.family.layout else ():
+            got, want = dict(told or ()).get(path), self.params.axes.get(path)
+            if got != want:
+                text = (
+                    f"{path}: torch_axes says {got}, the weight rule {want}; "
+                    "pass torch_axes=convert.torch_axes(model)"
+                )
+                yield Problem("torch_axes", LayoutError, text)
 
 
 def _key(key: str, text: str) -> Problem:

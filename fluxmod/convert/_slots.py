@@ -12,8 +12,7 @@ from flax import nnx
 
 from fluxmod import nn
 from fluxmod._paths import join
-
-from .rules import Leaf, leaves_of
+from fluxmod.nn.rules import Leaf, leaves_of
 
 __all__ = ["Slot", "slots"]
 

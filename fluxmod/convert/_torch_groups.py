@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from fluxmod._errors import ConvertError, UnmatchedKeysError
 from fluxmod.optim import Settings
-from fluxmod.optim._family import FAMILIES
+from fluxmod.optim._family import FAMILIES, is_scheduled
 
 from ._habits import trainable_slots
 from ._slots import Slot, slots
@@ -131,6 +131,10 @@ def _by_order(model: nnx.Module, count: int) -> list[Slot]:
     )
 
 
+_OF_SCHEDULERS = {"max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum"}
+"""What schedulers keep in the groups of their optimizer."""
+
+
 def differences(group: Mapping[str, Any], settings: Settings, count: int | None) -> list[str]:
     """List how a torch parameter group differs from an optimizer's settings.
 
@@ -140,16 +144,17 @@ def differences(group: Mapping[str, Any], settings: Settings, count: int | None)
     """
     family = FAMILIES[settings.family]
     scheduled = callable(settings["lr"])
+    now = settings if count is None else settings.at(count)
     found = []
     for key, want in settings.items:
         if key not in group and key not in family.defaults:
             found.append(f"{key} is not given in torch")
             continue
         got = _plain(group[key] if key in group else family.defaults[key])
-        if key == "lr" and scheduled:
-            rate = got if count is None else float(settings.lr_at(count))
-            if not math.isclose(got, rate, rel_tol=1e-6):
-                found.append(f"lr is {got} in torch and {rate} here at step {count}")
+        if is_scheduled(want):
+            rate = None if count is None else _plain(now[key])
+            if rate is not None and not np.allclose(got, rate, rtol=1e-6, atol=0):
+                found.append(f"{key} is {got} in torch and {rate} here at step {count}")
         elif got != want:
             found.append(f"{key} is {got} in torch and {want} here")
     if "initial_lr" in group and not scheduled:
@@ -158,6 +163,7 @@ def differences(group: Mapping[str, Any], settings: Settings, count: int | None)
             "constant here; build ours with a schedule, or remove initial_lr from the group"
         )
     known = {"params", "param_names", "initial_lr", *family.inert, *dict(settings.items)}
+    known |= _OF_SCHEDULERS if scheduled else set()
     found += [
         f"{key}={value!r} is unknown here" for key, value in group.items() if key not in known
     ]

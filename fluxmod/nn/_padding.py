@@ -57,12 +57,17 @@ class _Pad(Module):
         return Axes(inputs=(channel,), output=channel)
 
     def __call__(self, input: jax.Array) -> jax.Array:
-        if input.ndim not in (self._spatial + 1, self._spatial + 2):
+        if not self._takes(input.ndim):
             raise LayoutError(
                 f"{type(self).__name__}: expected {self._spatial + 2} axes with the channels last, "
                 f"or {self._spatial + 1} without the batch, got shape {tuple(input.shape)}."
             )
-        return F.pad(input, self.padding, self._mode, self._fill, channels_last=True)
+        # an array of the spatial axes alone has no channels
+        maps = input.ndim > self._spatial
+        return F.pad(input, self.padding, self._mode, self._fill, channels_last=maps)
+
+    def _takes(self, rank: int) -> bool:
+        return rank in (self._spatial + 1, self._spatial + 2)
 
     @property
     def _fill(self) -> float | None:
@@ -85,6 +90,9 @@ class _ConstantPad(_Pad):
     @property
     def _fill(self) -> float | None:
         return self.value
+
+    def _takes(self, rank: int) -> bool:
+        return rank >= self._spatial
 
     def extra_repr(self) -> str:
         """Return the arguments as torch prints them."""

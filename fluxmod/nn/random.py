@@ -34,9 +34,7 @@ def bernoulli(
     return mask.astype(float if dtype is None else dtype)
 
 
-def normal(
-    rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None
-) -> jax.Array:
+def normal(rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> jax.Array:
     """Standard normal numbers; the twin of ``torch.randn``. Arguments as in ``bernoulli``.
 
     >>> normal(jax.random.key(0), (2, 3)).shape

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
+from ._adafactor import Adafactor as Adafactor
 from ._adam import Adam as Adam
 from ._adam import AdamW as AdamW
 from ._adam_relatives import Adamax as Adamax
@@ -18,17 +21,23 @@ from ._family import FAMILIES as FAMILIES
 from ._family import Family as Family
 from ._family import OptimizerState as OptimizerState
 from ._family import Settings as Settings
+from ._lbfgs import LBFGS as LBFGS
+from ._muon import Muon as Muon
 from ._sgd import SGD as SGD
+from ._sparse_adam import SparseAdam as SparseAdam
 
 __all__ = [
     "ASGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "FAMILIES",
     "Family",
+    "LBFGS",
+    "Muon",
     "NAdam",
     "OptimizerState",
     "RAdam",
@@ -36,6 +45,9 @@ __all__ = [
     "Rprop",
     "SGD",
     "Settings",
+    "SparseAdam",
     "clip_grad_norm",
     "clip_grad_value",
+    "lr_scheduler",
+    "swa_utils",
 ]

@@ -9,7 +9,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._family import Family, Schedule, Settings, Slots, check_rate, make, register, wide
+from ._family import (
+    Family,
+    Schedule,
+    Settings,
+    Slots,
+    check_betas,
+    check_rate,
+    lerp,
+    make,
+    register,
+    wide,
+)
 
 __all__ = ["Adam", "AdamW", "correction"]
 
@@ -25,8 +36,8 @@ def _rule(
     g = -g if of["maximize"] else g
     if decay and not decoupled:
         g = g + decay * p
-    exp_avg = slots["exp_avg"] + (1 - b1) * (g - slots["exp_avg"])
-    exp_avg_sq = b2 * slots["exp_avg_sq"] + (1 - b2) * g * g
+    exp_avg = lerp(slots["exp_avg"], g, wide(1 - b1, p))
+    exp_avg_sq = wide(b2, p) * slots["exp_avg_sq"] + wide(1 - b2, p) * g * g
     new = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
     if of["amsgrad"]:
         new["max_exp_avg_sq"] = jnp.maximum(slots["max_exp_avg_sq"], exp_avg_sq)
@@ -34,20 +45,18 @@ def _rule(
     lr = wide(lr, p)
     scale = lr / wide(correction(b1, step), p)
     delta = -scale * (
-        exp_avg / (jnp.sqrt(second) / wide(rootcorrection__(b2, step), p) + of["eps"])
+        exp_avg / (jnp.sqrt(second) / wide(jnp.sqrt(correction(b2, step)), p) + of["eps"])
     )
     if decay and decoupled:
         delta = delta - lr * decay * p
     return delta, new
 
 
-def correction(beta: float, step: jax.Array) -> Any:
+def correction(beta: Any, step: jax.Array) -> Any:
     """``1 - beta**step``, without the cancellation that costs float32 four digits at step 1."""
-    return -jnp.expm1(step * math.log(beta)) if beta else 1.0
-
-
-def rootcorrection__(beta: float, step: jax.Array) -> Any:
-    return jnp.sqrt(correction(beta, step)) if beta else 1.0
+    if isinstance(beta, (int, float)):
+        return -jnp.expm1(step * math.log(beta)) if beta else 1.0
+    return -jnp.expm1(step.astype(beta.dtype) * jnp.log(beta))
 
 
 def _slots(of: Settings) -> tuple[str, ...]:
@@ -65,7 +74,7 @@ _ADAMW = _family("AdamW", decoupled=True)
 
 def Adam(
     lr: float | Schedule = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0,
     amsgrad: bool = False,
@@ -77,6 +86,7 @@ def Adam(
 
     Args:
         lr: a number, or an optax schedule of the number of steps made.
+        betas: likewise, each; the cyclic schedulers give the first.
 
     Raises:
         ValueError: a negative number, or a beta outside [0, 1).
@@ -95,7 +105,7 @@ def Adam(
 
 def AdamW(
     lr: float | Schedule = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
@@ -120,7 +130,7 @@ def AdamW(
 def _adam(
     family: Family,
     lr: Any,
-    betas: tuple[float, float],
+    betas: tuple[float | Schedule, float | Schedule],
     eps: float,
     weight_decay: float,
     amsgrad: bool,
@@ -128,8 +138,7 @@ def _adam(
     decoupled: bool,
 ) -> optax.GradientTransformation:
     check_rate(family.name, lr=lr, eps=eps, weight_decay=weight_decay)
-    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-        raise ValueError(f"{family.name}: expected two betas in [0, 1), got {betas}.")
+    check_betas(family.name, betas)
     return make(
         family,
         lr=lr,

@@ -16,6 +16,7 @@ from ._family import (
     Slots,
     check_betas,
     check_rate,
+    lerp,
     make,
     register,
     wide,
@@ -28,8 +29,8 @@ _INERT = {"foreach": None, "capturable": False, "differentiable": False}
 
 def _averages(of: Settings, g: jax.Array, slots: Slots) -> tuple[jax.Array, jax.Array]:
     b1, b2 = of["betas"]
-    exp_avg = slots["exp_avg"] + (1 - b1) * (g - slots["exp_avg"])
-    return exp_avg, b2 * slots["exp_avg_sq"] + (1 - b2) * g * g
+    exp_avg = lerp(slots["exp_avg"], g, wide(1 - b1, g))
+    return exp_avg, wide(b2, g) * slots["exp_avg_sq"] + wide(1 - b2, g) * g * g
 
 
 def _decayed(
@@ -49,8 +50,8 @@ def _adamax(
     b1, b2 = of["betas"]
     g = -g if of["maximize"] else g
     g = g + of["weight_decay"] * p if of["weight_decay"] else g
-    exp_avg = slots["exp_avg"] + (1 - b1) * (g - slots["exp_avg"])
-    exp_inf = jnp.maximum(b2 * slots["exp_inf"], jnp.abs(g) + of["eps"])
+    exp_avg = lerp(slots["exp_avg"], g, wide(1 - b1, p))
+    exp_inf = jnp.maximum(wide(b2, p) * slots["exp_inf"], jnp.abs(g) + of["eps"])
     rate = wide(lr, p) / wide(correction(b1, step), p)
     return -rate * (exp_avg / exp_inf), {"exp_avg": exp_avg, "exp_inf": exp_inf}
 
@@ -69,7 +70,7 @@ _ADAMAX = register(
 
 def Adamax(
     lr: float | Schedule = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0,
     *,
@@ -78,7 +79,7 @@ def Adamax(
     """Adam with the largest gradient in place of the mean square; ``torch.optim.Adamax``.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be each beta.
 
     Raises:
         ValueError: a negative number, or a beta outside [0, 1).
@@ -134,7 +135,7 @@ _NADAM = register(
 
 def NAdam(
     lr: float | Schedule = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0,
     momentum_decay: float = 4e-3,
@@ -145,7 +146,7 @@ def NAdam(
     """Adam with Nesterov's momentum; the twin of ``torch.optim.NAdam``.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be each beta.
         momentum_decay: how fast the momentum approaches its final value.
         decoupled_weight_decay: as in AdamW.
 
@@ -208,7 +209,7 @@ _RADAM = register(
 
 def RAdam(
     lr: float | Schedule = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0,
     decoupled_weight_decay: bool = False,
@@ -218,7 +219,7 @@ def RAdam(
     """Adam that waits for its second moment to settle; the twin of ``torch.optim.RAdam``.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be each beta.
         decoupled_weight_decay: as in AdamW.
 
     Raises:

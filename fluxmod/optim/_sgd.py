@@ -19,11 +19,11 @@ def _rule(
     of: Settings, lr: Any, step: jax.Array, g: jax.Array, p: jax.Array, slots: Slots
 ) -> tuple[jax.Array, Slots]:
     """Weight decay goes into the gradient before momentum; the first buffer is not dampened."""
-    momentum, dampening = of["momentum"], of["dampening"]
+    momentum, dampening = wide(of["momentum"], p), of["dampening"]
     g = -g if of["maximize"] else g
     if of["weight_decay"]:
         g = g + of["weight_decay"] * p
-    if momentum:
+    if slots:
         buffer = momentum * slots["momentum_buffer"] + (1 - dampening) * g
         if dampening:
             buffer = jnp.where(step == 1, g, buffer)
@@ -46,7 +46,7 @@ _FAMILY = register(
 
 def SGD(
     lr: float | Schedule = 1e-3,
-    momentum: float = 0,
+    momentum: float | Schedule = 0,
     dampening: float = 0,
     weight_decay: float = 0,
     nesterov: bool = False,
@@ -57,6 +57,7 @@ def SGD(
 
     Args:
         lr: a number, or an optax schedule of the number of steps made.
+        momentum: likewise, as the cyclic schedulers give it.
 
     Raises:
         ValueError: a negative number; Nesterov without momentum or with dampening.
@@ -69,7 +70,8 @@ def SGD(
     Source: torch.optim.SGD, PyTorch 2.13 documentation.
     """
     check_rate("SGD", lr=lr, momentum=momentum, weight_decay=weight_decay)
-    if nesterov and (momentum <= 0 or dampening != 0):
+    still = not callable(momentum) and momentum <= 0
+    if nesterov and (still or dampening != 0):
         raise ValueError(
             f"SGD: Nesterov momentum requires a momentum and zero dampening, got "
             f"momentum={momentum} and dampening={dampening}."

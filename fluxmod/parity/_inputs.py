@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from fluxmod.convert._source import as_numpy
 
+from ._copies import copied
 from ._trees import is_array, leaves, map_leaves
 
 __all__ = ["other_batch", "randomise_", "targets_of"]
@@ -93,7 +93,7 @@ def targets_of(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         training = module.training
-        outputs = dict(leaves(copy.deepcopy(module).train(training)(*args, **kwargs)))
+        outputs = dict(leaves(copied(module).train(training)(*args, **kwargs)))
     floats = {n: as_numpy(v) for n, v in outputs.items() if v.is_floating_point()}
     if options.target is not None:
         name, value = next(iter(floats.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from fluxmod import convert
 from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 
+from ._copies import copied
 from ._flax import run_flax
 from ._modules import in_place_rows, module_rows
 from ._randomness import randomness_rows
@@ -181,7 +181,7 @@ class Pair:
 
         Gradients are left out: at 8 bits a value near a kink falls on the other side of it.
         """
-        rounded = copy.deepcopy(self.torch_module).bfloat16()
+        rounded = copied(self.torch_module).bfloat16()
         inputs, named = map_leaves((args, dict(kwargs)), _rounded)
         settings: dict[str, Any] = {"seed": self.options.seed, "training": False}
         truth = run_torch(rounded, inputs, named, dtype=torch.float64, **settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxmod.convert._source import as_numpy
 
+from ._copies import copied
 from ._run import Call, Run, cotangents
 from ._trees import leaves, map_leaves
 
@@ -87,7 +87,7 @@ def run_torch(
 
     The module, its mode, its buffers and torch's random state are left as they are.
     """
-    twin = copy.deepcopy(module).to(device=device, dtype=dtype)
+    twin = copied(module).to(device=device, dtype=dtype)
     twin.train(training)
     twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
     inputs = map_leaves(args, lambda a: _leaf(a, dtype, device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from fluxmod.convert._source import as_numpy
 from fluxmod.nn import Axes
 from fluxmod.nn._random import replay
 
+from ._copies import copied
 from ._flax import FAST_COMPILE, _to_flax, cast_model
 from ._inputs import targets_of
 from ._torch import record_masks, to_tensor
@@ -72,7 +72,7 @@ class _Race:
         options: Options,
         pair: OptimizerPair,
     ) -> None:
-        self.theirs = copy.deepcopy(torch_module).double().train()
+        self.theirs = copied(torch_module).double().train()
         self.args = map_leaves(args, lambda a: to_tensor(a, torch.float64))
         self.kwargs = map_leaves(dict(kwargs), lambda a: to_tensor(a, torch.float64))
         self.options, self.pair, self.axes = options, pair, axes
@@ -141,7 +141,7 @@ class _Race:
         gradient itself.
         """
         with torch.random.fork_rng(devices=[]):
-            twin = copy.deepcopy(self.theirs)
+            twin = copied(self.theirs)
             loss, _ = self._torch_loss(twin)
             if loss.requires_grad:
                 loss.backward()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from fluxmod._errors import ConvertError
 from fluxmod.nn import SAME, Axes
 
 from . import _levels
+from ._copies import copied
 from ._inputs import other_batch, randomise_
 from ._torch import run_torch
 from .compare import Row
@@ -63,7 +63,7 @@ def check(
     axes = _axes_of(flax_model, options)
     rows += _levels.given_rows(torch_module, flax_model, args, kwargs, axes, options)
 
-    twin = copy.deepcopy(torch_module).float()
+    twin = copied(torch_module).float()
     randomise_(twin, options.seed)
     ours = nnx.clone(flax_model)
     with_float32(ours)

@@ -149,9 +149,11 @@ class _Recorder:
         finally:
             self.stack.pop()
         record.out = self.tree(out)
-        plain = isinstance(out, (torch.Tensor, tuple, list)) or type(out) is dict
+        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
         record.out_type = None if plain else type(out)
         self.held.append((args, kwargs, out))
+        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
+            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
         return out
 
     def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -375,7 +377,7 @@ def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training
 
     states: dict[torch.fx.Node, torch.Tensor] = {}
     inputs: list[torch.fx.Node] = []
-    tensors = dict(module.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     tensors |= dict(module.named_buffers(remove_duplicate=False))
     specs = program.graph_signature.input_specs
     kept = [s for s in specs if s.kind != InputKind.TOKEN]

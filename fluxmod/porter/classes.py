@@ -176,7 +176,7 @@ class ClassCode:
             return self.array(specs, node)
         return self.build(specs, node, name)
 
-    def shared(self, specs: list[Alias]) -> str | None:
+    def shared(self, specs: list[Any]) -> str | None:
         """A part held twice within one instance, as the attribute that has it already."""
         texts = set()
         for spec, instance in zip(specs, self.instances, strict=True):
@@ -210,8 +210,9 @@ class ClassCode:
             group: Group = spec.group
             node = followed(node, self.init, group.cls)
             arguments = {}
+            constructor: Any = vars(group.cls).get("__init__", group.cls.__init__)  # type: ignore[misc]
             for parameter in group.parameters:
-                inner = argument(node, group.cls.__init__, parameter)
+                inner = argument(node, constructor, parameter)
                 values = [s.args[parameter] for s in specs]
                 arguments[parameter] = self.value(values, inner, parameter)
             return self.construct(group.name, arguments, group.parameters, group.needs_rngs)

@@ -26,12 +26,18 @@ _OPERATORS: dict[type, Any] = {
     ast.Mod: lambda a, b: a % b,
     ast.Pow: lambda a, b: a**b,
 }
-_FUNCTIONS = {"int": int, "float": float, "max": max, "min": min, "round": round, "abs": abs,
-              "bool": bool, "tuple": tuple}  # fmt: skip
+_FUNCTIONS: dict[str, Any] = {
+    "int": int, "float": float, "max": max, "min": min, "round": round, "abs": abs, "bool": bool,
+    "tuple": tuple,
+}  # fmt: skip
 
 
 class Unknown(Exception):
     """An expression that cannot be evaluated here."""
+
+
+def _constructor(cls: Any) -> Any:
+    return cls.__init__
 
 
 class Init:
@@ -44,7 +50,7 @@ class Init:
         self.locals: dict[str, ast.expr] = {}
         self.fallbacks: dict[str, ast.expr] = {}  # ``a = a or b``: what a is when not given
         try:
-            function = inspect.unwrap(cls.__init__)
+            function = inspect.unwrap(_constructor(cls))
             parsed = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
             self.parameters = dict(list(inspect.signature(function).parameters.items())[1:])
         except (OSError, TypeError, SyntaxError, ValueError, IndentationError):
@@ -102,7 +108,7 @@ def followed(node: ast.expr | None, init: Init, cls: Any) -> ast.expr | None:
             return node
         if isinstance(node.func, ast.Attribute) and ast.unparse(node.func).startswith("self."):
             return node if not inspect.isfunction(getattr(init.cls, name, None)) else None
-        space = getattr(inspect.unwrap(init.cls.__init__), "__globals__", {})
+        space = getattr(inspect.unwrap(_constructor(init.cls)), "__globals__", {})
         helper = space.get(name)
         if inspect.isclass(helper):
             return node if issubclass(cls, helper) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from flax import nnx
 
 from fluxmod import nn
 
+from .ir import Value, map_tree
 from .port import of
 
 __all__ = ["Input", "feed", "inputs"]
@@ -56,7 +57,7 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     is written back, as torch's call does.
 
     Returns:
-        numpy arrays in torch's layout, dtypes and structure.
+        numpy arrays in torch's layout, dtypes and structure: tuple, dict, dataclass or named tuple.
 
     >>> from fluxmod import porter
     >>> net = torch.nn.Conv2d(3, 8, 3)
@@ -73,21 +74,22 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     graphdef, state = nnx.split(model, graph=True)
     try:
         hash((graphdef, treedef, static))
-        run = _compiled
+        run: Any = _compiled
     except TypeError:  # a static attribute that cannot be a key of the cache
         run = _run
-    out, state = run(graphdef, treedef, static, state, arrays)
+    flat, state = run(graphdef, treedef, static, state, arrays)
     nnx.update(model, state)
-    flat, structure = jax.tree.flatten(out)
     dtypes = info.out_dtypes if len(info.out_dtypes) == len(flat) else (None,) * len(flat)
-    moved = [
-        _out(value, axes.of_output(i), dtype)
-        for i, (value, dtype) in enumerate(zip(flat, dtypes, strict=True))
-    ]
-    result = jax.tree.unflatten(structure, moved)
-    if info.out_type is not None and isinstance(result, dict):
-        return info.out_type(**result)
-    return result
+    moved = iter(
+        [
+            _out(value, axes.of_output(i), dtype)
+            for i, (value, dtype) in enumerate(zip(flat, dtypes, strict=True))
+        ]
+    )
+    result = map_tree(lambda leaf: next(moved) if isinstance(leaf, Value) else leaf, info.out_tree)
+    if info.out_type is None:
+        return result
+    return info.out_type(**result) if isinstance(result, dict) else info.out_type(*result)
 
 
 def _run(graphdef: Any, treedef: Any, static: Any, state: Any, arrays: list[jax.Array]) -> Any:
@@ -96,7 +98,16 @@ def _run(graphdef: Any, treedef: Any, static: Any, state: Any, arrays: list[jax.
     model = nnx.merge(graphdef, state)
     args, kwargs = jax.tree.unflatten(treedef, leaves)
     out = model(*args, **kwargs)
-    return out, nnx.state(model, graph=True)
+    return list(_arrays(out)), nnx.state(model, graph=True)
+
+
+def _arrays(tree: Any) -> Iterator[jax.Array]:
+    """The arrays of an output in the order in which torch gives them: JAX sorts a dict's keys."""
+    if isinstance(tree, jax.Array):
+        yield tree
+    elif isinstance(tree, (dict, tuple, list)):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from _arrays(branch)
 
 
 _compiled = jax.jit(_run, static_argnums=(0, 1, 2))

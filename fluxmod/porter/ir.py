@@ -79,12 +79,12 @@ class Op:
     target: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    out: Value
+    out: Any  # a Value, or a list of them
     where: str = ""
     hints: dict[Any, Any] = field(default_factory=dict)
     call_text: str = ""
     flow: bool = True  # False: gradients do not flow (torch.no_grad)
-    train: Op | None = None  # the same operator in training mode
+    modes: tuple[Op, Op] | None = None  # the same operator in evaluation and in training mode
 
     @property
     def name(self) -> str:

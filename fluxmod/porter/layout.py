@@ -563,5 +563,9 @@ def _vector(value: Value) -> Value | None:
         ):
             return None
         base = op.args[0]
-    fits = base is not value and base.rank == 1 and value.shape == (*base.shape, *[1] * (value.rank - 1))
+    fits = (
+        base is not value
+        and base.rank == 1
+        and value.shape == (*base.shape, *[1] * (value.rank - 1))
+    )
     return base if fits else None

@@ -340,10 +340,10 @@ def mark_chains(call: Call) -> None:
     if not is_chain(call.module) or call.kwargs or len(call.args) != 1:
         return
     value = call.args[0]
-    if not len(call.module):  # type: ignore[arg-type]
+    expected = [id(m) for m in call.module.children()]
+    if not expected:
         call.chain = True
         return
-    expected = [id(m) for m in call.module]
     called = [id(c.module) for c in call.items if isinstance(c, Call)]
     if called != expected or len(called) != len(call.items):
         return
@@ -427,8 +427,7 @@ def pair_modes(call: Call, train: Call) -> None:
     theirs = [i for i in train.items if isinstance(i, Op)]
     if [o.target for o in ours] == [o.target for o in theirs]:
         for a, b in zip(ours, theirs, strict=True):
-            a.train = b
-            b.train = b
+            a.modes = b.modes = (a, b)
     table: dict[str, list[Call]] = {}
     for child in train.items:
         if isinstance(child, Call):

@@ -8,7 +8,7 @@ import torch
 from flax import nnx
 
 from fluxmod import nn
-from fluxmod.convert.rules import leaves_of
+from fluxmod.nn.rules import leaves_of
 
 from . import leaves
 from .ir import Param
@@ -25,7 +25,7 @@ def relative(path: str, base: str) -> str | None:
 
 def expression(root: torch.nn.Module, dotted: str) -> str:
     """``layers.0.conv`` as ``self.layers[0].conv``."""
-    text, module = "self", root
+    text, module = "self", root  # type: str, Any
     for name in dotted.split(".") if dotted else []:
         if name.isdigit() and isinstance(
             module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ParameterList)

@@ -24,7 +24,7 @@ from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
 from .groups import group_instances
-from .ir import Call, Param, Value, tree_values
+from .ir import Call, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .normalise import normalise
@@ -73,7 +73,8 @@ class Port:
     torch_classes: int
     inputs: tuple[tuple[Any, ...], ...] = ()  # name, shape, dtype, channel axis
     out_dtypes: tuple[str, ...] = ()
-    out_type: Any = None  # the dataclass that torch returns, if it is one
+    out_tree: Any = None  # what torch returns, values in place of tensors
+    out_type: Any = None  # the dataclass or named tuple that torch returns, if it is one
     notes: tuple[str, ...] = ()
 
 
@@ -263,9 +264,15 @@ def _assemble(
         len(used),
         _inputs(graph.root),
         tuple(str(v.dtype).removeprefix("torch.") for v in tree_values(graph.root.out)),
+        map_tree(_bare, graph.root.out),
         graph.out_type,
         tuple(notes),
     )
+
+
+def _bare(leaf: Any) -> Any:
+    """A value without the graph that it came from."""
+    return Value(leaf.shape, leaf.dtype) if isinstance(leaf, Value) else leaf
 
 
 def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
@@ -461,7 +468,7 @@ def _maker(result: Port) -> Callable[[], nnx.Module]:
 def _abstract(make: Callable[[], nnx.Module], result: Port) -> nnx.Module:
     """The model without values: weights that will be replaced are not drawn first."""
     try:
-        return nnx.eval_shape(make)  # type: ignore[no-any-return]
+        return nnx.eval_shape(make)
     except Exception as error:
         raise _our_fault(result, error) from error
 
@@ -503,4 +510,4 @@ def of(model: nnx.Module) -> Port:
     found = getattr(type(model), "_fluxmod_port", None) or _PORTS.get(model)
     if found is None:
         raise PortError(f"porter: {type(model).__name__} was not made by fluxmod.port.")
-    return found  # type: ignore[no-any-return]
+    return found

@@ -30,7 +30,14 @@ _BINARY: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Mod: ("%", operator.mod),
     ast.Pow: ("**", operator.pow),
 }
-_CALLS = {"int": int, "float": float, "max": max, "min": min, "round": round, "abs": abs}
+_CALLS: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "max": max,
+    "min": min,
+    "round": round,
+    "abs": abs,
+}
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,11 +127,6 @@ class Numbers:
             done.add(id(statement))
             for target in statement.targets:
                 self._bind(frame, target, statement.value, known)
-
-    def forget(self, frame: FrameType) -> None:
-        """Let go of a frame that has returned."""
-        for table in (self._locals, self._done, self._keep):
-            table.pop(id(frame), None)  # type: ignore[attr-defined]
 
     def _bind(
         self, frame: FrameType, target: ast.expr, value: ast.expr, known: dict[str, Size]

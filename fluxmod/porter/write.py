@@ -306,23 +306,16 @@ class _Writer(Measures):
 
     def training(self, op: Op, index: int) -> str:
         """A mode flag: ``self.training`` where it follows the mode."""
-        now = op.args[index]
-        if op.train is not None and op.train.args[index] != now:
+        if op.modes is not None and op.modes[0].args[index] != op.modes[1].args[index]:
             return "self.training"
-        return "True" if now else "False"
+        return "True" if op.args[index] else "False"
 
     def dropout_p(self, op: Op, p: float) -> str | None:
         """A probability that is zero in one mode."""
-        then = p
-        if op.train is not None:
-            then = (
-                op.train.args[4]
-                if len(op.train.args) > 4
-                else op.train.kwargs.get("dropout_p", 0.0)
-            )
-        if then == p:
+        now, then = (p, p) if op.modes is None else (_rate(each) for each in op.modes)
+        if then == now:
             return None if not p else self(p)
-        hints = (op.train.hints if op.train else {}) or {}
+        hints = (op.modes[1].hints if op.modes else {}) or {}
         for hint in [*(hints.get("kwargs") or {}).values(), *(hints.get("args") or [])]:
             if isinstance(hint, Size) and same_number(hint.value, then):
                 if (text := self.try_size(hint)) is not None:
@@ -424,7 +417,7 @@ class _Writer(Measures):
             self.assign(name, pick(text, item.out, used[0]))
             self.rebind(name, used[0])
         elif flat:
-            names = []
+            names: list[str] = []
             for part in item.out:
                 ours = isinstance(part, Value) and id(part) in self.uses
                 names.append(self.name(part, item, avoid=names) if ours else "_")
@@ -531,14 +524,14 @@ class _Writer(Measures):
                 texts.append(f"{name}={self(item.names[name])}")
                 continue
             tree = bound.get(name, bound.get("kwargs", {}).get(name) if "kwargs" in bound else None)
-            shown = self(tree) if name in bound or tree is not None else default
-            if shown == default and default is not None:
+            text = self(tree) if name in bound or tree is not None else default
+            if text == default and default is not None:
                 by_keyword = True
                 continue
             if kind == "keyword" or by_keyword or not positional:
-                texts.append(f"{name}={shown}")
+                texts.append(f"{name}={text}")
             else:
-                texts.append(str(shown))
+                texts.append(str(text))
                 positional.pop(0)
         return f"{target}({', '.join(texts)})"
 
@@ -557,3 +550,8 @@ class _Writer(Measures):
         if isinstance(tree, tuple) and len(tree) > 1:
             return ", ".join(self(t) for t in tree)
         return self(tree)
+
+
+def _rate(op: Op) -> Any:
+    """The dropout probability of an attention operator."""
+    return op.args[4] if len(op.args) > 4 else op.kwargs.get("dropout_p", 0.0)

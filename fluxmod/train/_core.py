@@ -58,16 +58,20 @@ class Core:
     def step(self, leaves: Leaves, batch: Any) -> tuple[Leaves, Metrics]:
         """One training step."""
         params, *rest, opt_state = self._unflatten(leaves)
+        before = tuple(rest)
 
         def objective(params: Any) -> Any:
-            model = nnx.merge(self.graphdef, self._gathered(params), *rest, copy=True)
+            model = nnx.merge(self.graphdef, self._gathered(params), *before, copy=True)
             value, metrics = _call(self.loss, model, batch)
             nnx.pop(model, nnx.Intermediate)
             return value, (metrics, nnx.split(model, *_FILTERS, graph=True)[1:])
 
         outcome, grads = jax.value_and_grad(objective, has_aux=True)(params)
         value, (metrics, (params, *rest)) = outcome
-        updates, opt_state = self.tx.update(grads, opt_state, params)
+        # for transformations that look at the loss again, such as LBFGS
+        known = {"value": value, "grad": grads, "value_fn": lambda params: objective(params)[0]}
+        tx = optax.with_extra_args_support(self.tx)
+        updates, opt_state = tx.update(grads, opt_state, params, **known)
         params = optax.apply_updates(params, updates)
         new = self._flatten((params, *rest, opt_state), leaves)
         return new, _merged({"loss": value, "grad_norm": optax.tree.norm(grads)}, metrics)

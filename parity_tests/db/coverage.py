@@ -7,14 +7,31 @@ them: ``python -m parity_tests.db.coverage docs/coverage.md``.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+ELSEWHERE = (
+    "Container",
+    "DataParallel",
+    "Identity",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "RNNBase",
+    "RNNCellBase",
+    "Sequential",
+)
+"""Classes without samples: what they do is hold others."""
+
 RECORDS = Path(__file__).parents[2] / "out" / "coverage"
 KINDS = {
     "module": "Classes of torch.nn",
+    "outside": "Classes of torch.nn that module_db leaves out",
     "function": "torch.nn.functional",
     "optimizer": "torch.optim",
 }
@@ -60,6 +77,34 @@ class Record:
         path.write_text(json.dumps(asdict(self)))
 
 
+def files_of(name: str) -> list[str]:
+    """The test files that name a class of ours, those that do most often first."""
+    root = Path(__file__).parents[1]
+    word = re.compile(rf"\bnn\.{name}\b")
+    found = {f: len(word.findall(f.read_text())) for f in sorted(root.glob("nn/**/test_*.py"))}
+    named = sorted((f for f in found if found[f]), key=lambda f: -found[f])
+    return [str(f.relative_to(root.parent)) for f in named]
+
+
+def counts(rows: list[Record]) -> tuple[int, int, int]:
+    """Samples run, samples there are, and names without a twin."""
+    with_twin = [row for row in rows if not row.absent]
+    run, available = sum(r.run for r in with_twin), sum(r.available for r in with_twin)
+    return run, available, len(rows) - len(with_twin)
+
+
+def elsewhere() -> Iterator[str]:
+    """Where the classes are tested that compute nothing of their own."""
+    yield "## Containers and bases of torch.nn"
+    yield ""
+    yield "They compute nothing of their own; their behaviour is tested, above all in these files."
+    yield ""
+    yield "| name | tests |"
+    yield "|---|---|"
+    for name in ELSEWHERE:
+        yield f"| {name} | {', '.join(f'`{file}`' for file in files_of(name)[:3])} |"
+
+
 def records() -> list[Record]:
     """All records, by kind and name."""
     found = [Record(**json.loads(path.read_text())) for path in RECORDS.glob("*.json")]
@@ -80,6 +125,12 @@ def _lines(rows: list[Record]) -> Iterator[str]:
         "float64 over outputs, gradients and state: the limit is 1e-10, for optimizers 1e-9. "
         "*L2* and *L6* are the worst errors in float32 and bfloat16 as shares of what torch's own "
         "error allows (1.00 is the limit). *Refused* counts inputs that torch refuses."
+    )
+    run, available, absent = counts(rows)
+    yield ""
+    yield (
+        f"{run} of {available} samples run, {available - run} left out, each with its reason; "
+        f"{absent} names without a twin."
     )
     for kind, title in KINDS.items():
         chosen = [row for row in rows if row.kind == kind]
@@ -104,6 +155,8 @@ def _lines(rows: list[Record]) -> Iterator[str]:
                 f"| {r.name} | {r.run}/{r.available} | {r.l1:.0e} | {r.l2:.2f} | {r.l6:.2f} | "
                 f"{refused} | {r.status} |"
             )
+    yield ""
+    yield from elsewhere()
 
 
 def main() -> None:

@@ -290,9 +290,9 @@ def precision(case: Case) -> float:
         return 0.0  # another draw than the truth's
     with torch.no_grad():
         truth = [as_array(out) for out in call_torch_as(build(case)[0], case, inputs(case))]
-    graph, state = nnx.split(ours)
-    work = jax.jit(lambda state, xs: call_flax(nnx.merge(graph, state, copy=True), case, xs))
-    of_flax = output_to_torch_axes(ours, work(state, flax_inputs(ours, arrays)))
+    # the model as a pytree: NNX's tree mode, where `semantics` splits and merges
+    work = jax.jit(lambda model, xs: call_flax(model, case, xs))
+    of_flax = output_to_torch_axes(ours, work(ours, flax_inputs(ours, arrays)))
     worst = 0.0
     for i, (t, f, true) in enumerate(zip(of_torch, of_flax, truth, strict=True)):
         if true.size and np.issubdtype(true.dtype, np.floating):

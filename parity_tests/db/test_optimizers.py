@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing._internal.common_optimizers import optim_db
 
-from fluxmod import optim
+from parity_tests.optim.lbfgs import lbfgs_race
 from parity_tests.optim.race import Case, race
 
 from .coverage import Record
@@ -16,12 +16,6 @@ from .coverage import Record
 IGNORED = {"foreach", "fused", "capturable", "differentiable"}
 """Settings of how torch computes, not of what."""
 
-ABSENT = {
-    "Adafactor": "its factored moments depend on which axis is the row: not written yet",
-    "LBFGS": "it calls the loss several times a step: not written yet",
-    "Muon": "torch orthogonalises in bfloat16: not written yet",
-    "SparseAdam": "it skips rows without a gradient, and gradients in JAX are dense",
-}
 INFOS = {info.optim_cls.__name__: info for info in optim_db}
 
 
@@ -44,18 +38,14 @@ def samples(name):
 @pytest.mark.parametrize("name", sorted(INFOS))
 def test_optimizer(name, request):
     everything = request.config.getoption("--samples") == "all"
-    if name in ABSENT:
-        assert not hasattr(optim, name)
-        if everything:
-            Record("optimizer", name, absent=ABSENT[name]).save()
-        return
     every = samples(name)
     chosen = every if everything else every[:: max(len(every) // 3, 1)]
     worst, problems = 0.0, []
     for settings in chosen:
         for warm in (0, 5):
             try:
-                worst = max(worst, race(Case(name, settings), warm=warm))
+                run = lbfgs_race if name == "LBFGS" else race
+                worst = max(worst, run(Case(name, settings), warm=warm))
             except Exception as error:  # every sample is reported, whatever it failed with
                 problems.append(f"{settings}, from step {warm}: {type(error).__name__}: {error}")
     if everything:

@@ -91,3 +91,18 @@ def test_dropout_lies_between_layers_and_only_in_training():
     layer.eval()
     first, second = (np.asarray(layer(x)[0]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_the_bases_hold_torchs_weights():
+    theirs = torch.nn.RNNBase("LSTM", 3, 4, 2, bidirectional=True, proj_size=2)
+    ours = nn.RNNBase("LSTM", 3, 4, 2, bidirectional=True, proj_size=2, rngs=nnx.Rngs(0))
+    cell, twin = (
+        torch.nn.RNNCellBase(3, 4, True, 3),
+        nn.RNNCellBase(3, 4, True, 3, rngs=nnx.Rngs(0)),
+    )
+    for a, b in ((theirs, ours), (cell, twin)):
+        convert.to_flax(a, b)
+        assert list(convert.state_dict(b)) == list(a.state_dict())
+        assert str(b) == str(a)
+    assert issubclass(nn.GRU, nn.RNNBase)
+    assert issubclass(nn.GRUCell, nn.RNNCellBase)

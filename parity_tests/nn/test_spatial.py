@@ -13,6 +13,7 @@ from torch import nn as tnn
 from fluxmod import nn
 from fluxmod._errors import LayoutError
 from fluxmod.nn import functional as F
+from fluxmod.nn.functional._resample import nearest_index
 from parity_tests.compare import any_algorithm, same
 from parity_tests.nn.cases import Case, run
 
@@ -93,16 +94,14 @@ def test_affine_grid_and_its_gradient(shape, align_corners, x64):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nearest_picks_torchs_element_for_all_small_sizes(mode, dtype, x64):
-    for n in range(1, 24):
-        x = np.arange(n, dtype=dtype)
-        for out in range(1, 31):
-            want = torch.nn.functional.interpolate(
-                torch.from_numpy(x)[None, None], size=out, mode=mode
-            )
-            got = F.interpolate(x[None, :, None], out, mode=mode)
-            assert got[0, :, 0].tolist() == want[0, 0].tolist(), (n, out)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_nearest_picks_torchs_element_for_all_small_sizes(mode, real):
+    for n in range(1, 50):
+        x = torch.from_numpy(np.arange(n, dtype=real))[None, None]
+        for out in range(1, 70):
+            want = torch.nn.functional.interpolate(x, out, mode=mode)[0, 0]
+            got = nearest_index(n, out, None, mode == "nearest-exact", real)
+            assert got.tolist() == want.tolist(), (n, out)
 
 
 def test_antialiased_shrinking_is_torchs(x64):
@@ -124,7 +123,11 @@ def test_antialiased_shrinking_is_torchs(x64):
         (lambda x: F.interpolate(x[0, 0], 2), LayoutError, "batch of maps"),
         (lambda x: F.pixel_shuffle(x, 2), ValueError, "multiple of upscale_factor"),
         (lambda x: F.pad(x, (1,)), ValueError, "even number"),
-        (lambda x: F.pad(x, (9, 9), "reflect", channels_last=True), ValueError, "at least 10"),
+        (
+            lambda x: F.pad(x, (9, 9, 0, 0), "reflect", channels_last=True),
+            ValueError,
+            "at least 10",
+        ),
         (lambda x: F.pad(x, (1, 1), "mirror"), NotImplementedError, "'mirror'"),
         (lambda x: F.unfold(x, 9), ValueError, "does not fit"),
         (lambda x: F.fold(x[0], (4, 5), 2), LayoutError, "expected"),

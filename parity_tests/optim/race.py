@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
 from flax import nnx
 
+import fluxmod
 from fluxmod import convert, nn, optim
 from fluxmod.train import Trainer
 from parity_tests.compare import as_array, same
@@ -60,7 +62,17 @@ def batches(count: int, seed: int = 0, rows: int = 6) -> np.ndarray:
 def torch_step(net: torch.nn.Module, optimizer: torch.optim.Optimizer, x: np.ndarray) -> None:
     optimizer.zero_grad()
     (net(torch.tensor(x)) ** 2).mean().backward()
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        for p in net.parameters():
+            p.grad = p.grad.to_sparse(1)
     optimizer.step()
+
+
+def tx_of(case: Case, model: nn.Module) -> optax.GradientTransformation:
+    """The transformation of a case; told the axes where its result depends on them."""
+    layout = optim.FAMILIES[case.name].layout
+    told = {"torch_axes": convert.torch_axes(model)} if layout else {}
+    return getattr(optim, case.name)(**case.settings, **told)
 
 
 def loss(model: Any, x: jax.Array) -> jax.Array:
@@ -85,13 +97,18 @@ def race(case: Case, *, warm: int, steps: int = 10) -> float:
     torch.manual_seed(0)
     # a bias before the norm has no gradient but noise, which Rprop and Adagrad make steps of
     theirs = TorchNet(bias=False).double()
-    optimizer = getattr(torch.optim, case.name)(theirs.parameters(), **case.settings)
+    if case.name == "Muon":  # it takes matrices
+        fluxmod.freeze(theirs, "norm", "fc2.bias")
+    trained = [p for p in theirs.parameters() if p.requires_grad]
+    optimizer = getattr(torch.optim, case.name)(trained, **case.settings)
     inputs = batches(warm + steps)
     for x in inputs[:warm]:
         torch_step(theirs, optimizer, x)
     ours = FlaxNet(bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(1))
     convert.to_flax(theirs, ours)
-    tx = getattr(optim, case.name)(**case.settings)
+    if case.name == "Muon":
+        fluxmod.freeze(ours, "norm", "fc2.bias")
+    tx = tx_of(case, ours)
     state = convert.optimizer_to_flax(optimizer, ours, tx, torch_model=theirs)
     trainer = Trainer(ours, tx, loss, opt_state=state)
     for count, x in enumerate(inputs[warm:], 1):

@@ -15,7 +15,7 @@ HOW_TO_COMPUTE = {"params", "foreach", "capturable", "differentiable", "fused"}
 
 def check_signature(ours: Callable[..., Any], theirs: Callable[..., Any]) -> None:
     """Require torch's names, defaults and kinds; torch's order of the positional ones."""
-    got = inspect.signature(ours).parameters
+    got = {n: p for n, p in inspect.signature(ours).parameters.items() if n != "torch_axes"}
     want = {
         name: p
         for name, p in inspect.signature(theirs).parameters.items()

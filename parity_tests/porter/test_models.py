@@ -34,6 +34,7 @@ def test_a_note_model_and_its_port_are_equal(row):
     parity.check(model, ported, *args, options=LEVELS, **kwargs).require()
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"resnet50"}))
 def test_the_whole_zoo_runs_in_torchs_layout(name):
     model, inputs = ZOO[name].make()

@@ -11,17 +11,27 @@ from fluxmod.porter.style import statement
 
 LINES = [
     "x = self.conv1(x)",
-    ("self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, "
-    "rngs=rngs)"),
-    ("self.layers = nn.ModuleList(Block(dim, num_heads, mlp_ratio=mlp_ratio, rngs=rngs) "
-    "for _ in range(depth))"),
-    ("qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads)"
-    ".transpose(2, 0, 3, 1, 4)"),
+    (
+        "self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, "
+        "rngs=rngs)"
+    ),
+    (
+        "self.layers = nn.ModuleList(Block(dim, num_heads, mlp_ratio=mlp_ratio, rngs=rngs) "
+        "for _ in range(depth))"
+    ),
+    (
+        "qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads)"
+        ".transpose(2, 0, 3, 1, 4)"
+    ),
     "y = (a + b) * c ** 2 - x[:, 1:, n + 1 :] @ w.T",
-    ("return x + self.mlp['dropout'](self.mlp['c_proj'](F.gelu(self.mlp['c_fc'](self.ln_2(x)), "
-    "approximate='tanh')))"),
-    ("x = first_long_name_of_a_value * second_long_name_of_a_value + third_long_name_of_a_value "
-    "* a_last_one"),
+    (
+        "return x + self.mlp['dropout'](self.mlp['c_proj'](F.gelu(self.mlp['c_fc'](self.ln_2(x)), "
+        "approximate='tanh')))"
+    ),
+    (
+        "x = first_long_name_of_a_value * second_long_name_of_a_value + third_long_name_of_a_value "
+        "* a_last_one"
+    ),
 ]
 
 

@@ -16,6 +16,8 @@ PACKAGES = (
     "fluxmod.nn.init",
     "fluxmod.nn.parallel",
     "fluxmod.optim",
+    "fluxmod.optim.lr_scheduler",
+    "fluxmod.optim.swa_utils",
     "fluxmod.train",
     "fluxmod.models.flax",
     "fluxmod.models.torch",

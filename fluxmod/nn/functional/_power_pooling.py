@@ -8,14 +8,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fluxmod.nn._check import check_floating, tuple_of
 
-from ._pooling import avg_pool1d, avg_pool2d, avg_pool3d
+from ._pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
 
 Size = int | Sequence[int]
+
+_LARGEST = (max_pool1d, max_pool2d, max_pool3d)
 
 
 def lp_pool1d(
@@ -86,6 +96,13 @@ def _lp_pool(
     if not norm_type:
         raise ValueError(f"{who}: norm_type must not be 0.")
     count = math.prod(tuple_of(kernel_size, nd, f"{who}: kernel_size"))
+    if math.isinf(norm_type):
+        largest = _LARGEST[nd - 1]
+        sign = math.copysign(1.0, norm_type)
+        size = x * lax.stop_gradient(jnp.sign(x))  # |x|, whose gradient at 0 is 0
+        return sign * largest(sign * size, kernel_size, stride, 0, 1, ceil_mode)
     exponent: Any = norm_type
     mean = average(x**exponent, kernel_size, stride, 0, ceil_mode)
-    return (jnp.sign(mean) * jnp.maximum(jnp.abs(mean), 0) * count) ** (1.0 / norm_type)
+    # a window whose powers add up to nothing has gradient 0, as in torch: the root's is infinite
+    mean = jnp.where(mean == 0, jnp.zeros_like(mean), mean)
+    return (mean * count) ** (1.0 / norm_type)

@@ -39,6 +39,8 @@ def flatten(
             f"flatten: start_dim={start_dim} comes after end_dim={end_dim} for an input of shape "
             f"{tuple(input.shape)}."
         )
+    if start == end:
+        return input
     last = input.ndim - 1
     if channels_last is None:
         channels_last = input.ndim in (4, 5)

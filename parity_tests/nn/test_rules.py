@@ -13,7 +13,7 @@ from flax import nnx
 from torch import nn as tnn
 
 from fluxmod import convert, nn
-from fluxmod.convert.rules import RULES, Leaf, _merge, leaves_of
+from fluxmod.nn.rules import RULES, Leaf, _merge, leaves_of
 
 ARGS = {
     "in_features": 3,

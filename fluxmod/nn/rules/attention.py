@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fluxmod import nn
+from fluxmod.nn._attention import MultiheadAttention
 
 from ._leaf import Leaf, Rule
 
 RULES: dict[type, Rule] = {
-    nn.MultiheadAttention: (
+    MultiheadAttention: (
         Leaf("in_proj_weight", "in_proj_kernel", perm=(1, 0)),  # (3 E, E) -> (E, 3 E): q, k, v
         Leaf("q_proj_weight", "q_proj_kernel", perm=(1, 0)),
         Leaf("k_proj_weight", "k_proj_kernel", perm=(1, 0)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flax import nnx
 
-from fluxmod import nn
+from fluxmod.nn._embedding import EmbeddingBag
+from fluxmod.nn._linear import Bilinear
 
 from ._leaf import Leaf, Rule
 
@@ -13,7 +14,7 @@ RULES: dict[type, Rule] = {
         Leaf("weight", "kernel", perm=(1, 0)),  # (out, in) -> (in, out)
         Leaf("bias", "bias"),
     ),
-    nn.Bilinear: (Leaf("weight", "kernel"), Leaf("bias", "bias")),
-    nn.EmbeddingBag: (Leaf("weight", "embedding"),),
+    Bilinear: (Leaf("weight", "kernel"), Leaf("bias", "bias")),
+    EmbeddingBag: (Leaf("weight", "embedding"),),
     nnx.Embed: (Leaf("weight", "embedding"),),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fluxmod import nn
+from fluxmod.nn._recurrent import RNNBase
+from fluxmod.nn._recurrent_cell import RNNCellBase
 
 from ._leaf import Leaf, Rule
 
 
-def _recurrent(layer: nn.RNNBase | nn.RNNCellBase) -> tuple[Leaf, ...]:
+def _recurrent(layer: RNNBase | RNNCellBase) -> tuple[Leaf, ...]:
     """(gates, in) -> (in, gates); gates stay in torch's order, biases as they are."""
     return tuple(
         Leaf(name, name, (1, 0) if name.startswith("weight") else None)
@@ -15,4 +16,4 @@ def _recurrent(layer: nn.RNNBase | nn.RNNCellBase) -> tuple[Leaf, ...]:
     )
 
 
-RULES: dict[type, Rule] = {nn.RNNBase: _recurrent, nn.RNNCellBase: _recurrent}
+RULES: dict[type, Rule] = {RNNBase: _recurrent, RNNCellBase: _recurrent}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fluxmod import nn
+from fluxmod.nn._activation import PReLU
 
 from ._leaf import Leaf, Rule
 
-RULES: dict[type, Rule] = {nn.PReLU: (Leaf("weight", "weight"),)}
+RULES: dict[type, Rule] = {PReLU: (Leaf("weight", "weight"),)}
