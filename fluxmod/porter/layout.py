@@ -10,6 +10,7 @@ genuine boundary.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
@@ -361,14 +362,9 @@ class _Layout:
     def on_map(self, op: Op, outs: list[Value]) -> None:
         value = op.args[0]
         order = last(value.rank)
-        if op.name.startswith(("conv", "adaptive", "avg", "max")) and op.name[-2:] in (
-            "1d",
-            "2d",
-            "3d",
-        ):
-            spatial = int(op.name[-2])
-            if value.rank == spatial + 1:  # no batch axis
-                order = (*range(1, value.rank), 0)
+        spatial = re.match(r"(?:conv|adaptive|avg|max)\w*?_?([123])d", op.name)
+        if spatial and value.rank == int(spatial[1]) + 1:  # no batch axis
+            order = (*range(1, value.rank), 0)
         op.args = (self.ordered(value, order), *self.plain(op.args[1:]))
         for out in outs:
             columns = last(out.rank) if op.name in ("im2col", "col2im") else None

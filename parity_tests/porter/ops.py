@@ -7,6 +7,7 @@ models use each. Every entry of ``op_db`` that reaches one of them, or has its n
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -35,12 +36,18 @@ OPERATORS = {
 
 NAMES = {op.removeprefix("aten.").partition(".")[0].rstrip("_") for op in OPERATORS}
 
+RECORDS = Path(__file__).parents[2] / "out" / "porter-operators"
+
 NO_VALUES = {
     "empty_like": "uninitialised memory",
     "new_empty": "uninitialised memory",
     "nn.functional.dropout": "random; replayed masks are compared by the certificate",
 }
 """Entries whose results cannot be compared, with the reason."""
+
+
+FIRST = 30
+"""Samples that the short suite chooses from; some entries have more than a thousand."""
 
 
 class _Tensor:
@@ -89,12 +96,13 @@ def dtype_of(op: Any) -> torch.dtype | None:
     return next((d for d in (torch.float64, torch.int64, torch.bool) if d in op.dtypes), None)
 
 
-def run(op: Any, most: int | None) -> Result:
-    """Port and compare an entry's samples, evenly chosen if there are more than ``most``."""
+def run(op: Any, most: int, *, every: bool) -> Result:
+    """Port and compare ``most`` of an entry's samples, evenly chosen: of all, or of the first."""
     torch.manual_seed(0)
-    samples = list(op.sample_inputs("cpu", dtype_of(op)))
+    drawn = itertools.islice(op.sample_inputs("cpu", dtype_of(op)), None if every else FIRST)
+    samples = [sample for sample in drawn if not sample.kwargs.get("dropout_p")]
     result = Result(available=len(samples))
-    step = 1 if most is None else max(len(samples) // most, 1)
+    step = max(len(samples) // most, 1)
     for index, sample in list(enumerate(samples))[::step][:most]:
         leaves, structure = tree_flatten(((sample.input, *sample.args), sample.kwargs))
         tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -180,9 +188,7 @@ def compare(module: One, tensors: list[torch.Tensor]) -> float:
             except RuntimeError as error:
                 if not re.search("not implemented|not differentiable", str(error)):
                     raise  # torch has no derivative of everything
-        slopes = {
-            f"gradient {i}": (g, given[i].grad) for i, g in zip(floats, grads, strict=True)
-        }
+        slopes = {f"gradient {i}": (g, given[i].grad) for i, g in zip(floats, grads, strict=True)}
         slopes = {k: (g, t) for k, (g, t) in slopes.items() if t is not None}
         mine = {f"output {i}": np.asarray(g) for i, g in enumerate(got)}
         theirs = {f"output {i}": w.detach().resolve_conj() for i, w in enumerate(want)}

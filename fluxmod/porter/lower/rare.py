@@ -15,7 +15,8 @@ def _diff(s: Scope, op: Op) -> str:
     n, dim = given(op, 1, "n", 1), given(op, 2, "dim", -1)
     ends = {"prepend": given(op, 3, "prepend"), "append": given(op, 4, "append")}
     return call(
-        "jnp.diff", s(op.args[0]), n=None if n == 1 else str(n), axis=None if dim == -1 else str(dim),
+        "jnp.diff", s(op.args[0]), n=None if n == 1 else str(n),
+        axis=None if dim == -1 else str(dim),
         **{name: s(value) for name, value in ends.items() if value is not None},
     )  # fmt: skip
 
@@ -111,9 +112,7 @@ def _with_indices(spatial: int) -> Any:
             if key in defaults and value != defaults[key] and value != [defaults[key]] * spatial
         }
         window = _plain(given["kernel_size"])
-        return call(
-            f"F.max_pool{spatial}d", s(op.args[0]), window, **extra, return_indices="True"
-        )
+        return call(f"F.max_pool{spatial}d", s(op.args[0]), window, **extra, return_indices="True")
 
     return rule
 
