@@ -18,6 +18,7 @@ from flax import nnx
 
 from fluxmod import convert
 from parity_tests.compare import as_array, bitwise, same
+from parity_tests.db.modules import whole
 
 from .twins import Case as Case
 from .twins import Ints as Ints
@@ -142,7 +143,7 @@ def float32(case: Case) -> None:
             assert error <= limit, f"output {i}: error {error:.2e} of float64, limit {limit:.2e}"
 
 
-CHECKS: dict[str, Callable[[Case], None]] = {
+CHECKS: dict[str, Callable[[Case], Any]] = {
     "shape_dtype": shape_dtype,
     "forward": forward,
     "input_grads": input_grads,
@@ -153,7 +154,9 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "round_trip": round_trip,
     "repr": printed,
     "float32": float32,
+    "whole": whole,
 }
+"""``whole`` is structure, float64 with all gradients and float32 in two compiled programs."""
 
 
 def run(case: Case, check: str) -> None:

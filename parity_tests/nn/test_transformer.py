@@ -127,7 +127,7 @@ CASES = [
     transformer("unbatched", (S, E), (T, E)),
     transformer("masks", SRC, TGT, bools(S, S), causal(T), bools(T, S), call=PADDED),
 ]
-FEW = ["forward", "param_grads", "round_trip", "repr", "jit"]
+FEW = ["whole", "round_trip"]
 """What the stacks add to the layers, which go through every check."""
 
 
