@@ -10,6 +10,7 @@ genuine boundary.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
@@ -27,8 +28,9 @@ _MAPS = {
     "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
     "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "feature_dropout", "_upsample_bicubic2d_aa",
-    "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool2d_with_indices",
-    "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
+    "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool1d_with_indices",
+    "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col", "col2im", "grid_sampler",
+    "grid_sampler_2d", "grid_sampler_3d",
 }  # fmt: skip
 _ONE_AXIS = {  # name -> the position of ``dim`` among the arguments; the rank stays
     "softmax": 1, "log_softmax": 1, "_softmax": 1, "_log_softmax": 1, "cumsum": 1, "cumprod": 1,
@@ -360,17 +362,13 @@ class _Layout:
     def on_map(self, op: Op, outs: list[Value]) -> None:
         value = op.args[0]
         order = last(value.rank)
-        if op.name.startswith(("conv", "adaptive", "avg", "max")) and op.name[-2:] in (
-            "1d",
-            "2d",
-            "3d",
-        ):
-            spatial = int(op.name[-2])
-            if value.rank == spatial + 1:  # no batch axis
-                order = (*range(1, value.rank), 0)
+        spatial = re.match(r"(?:conv|adaptive|avg|max)\w*?_?([123])d", op.name)
+        if spatial and value.rank == int(spatial[1]) + 1:  # no batch axis
+            order = (*range(1, value.rank), 0)
         op.args = (self.ordered(value, order), *self.plain(op.args[1:]))
         for out in outs:
-            out.order = order if len(order) == out.rank else None
+            columns = last(out.rank) if op.name in ("im2col", "col2im") else None
+            out.order = order if len(order) == out.rank else columns
 
     def axis(self, value: Value, dim: int) -> int:
         """The Flax axis of a torch axis; counted from the end where it is the last."""

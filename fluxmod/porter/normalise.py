@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from fluxmod._errors import UnsupportedOpError
+
 from . import leaves
 from .capture import CallRecord, OpRecord, Trace
 from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
@@ -87,6 +89,11 @@ class _Builder:
 
     def new(self, node: Any, val: Any = None) -> Value:
         val = node.meta["val"] if val is None else val
+        if any(isinstance(s, torch.SymInt) and s.node.hint is None for s in val.shape):
+            raise UnsupportedOpError(
+                f"port: {node.target} gives an array whose sizes depend on values, and a compiled "
+                "program needs them beforehand. Rewrite it with a mask or with torch.where."
+            )
         shape = tuple(_hint(s) for s in val.shape)
         dynamic = tuple(str(s) if isinstance(s, torch.SymInt) else "" for s in val.shape)
         return Value(shape, val.dtype, dynamic)

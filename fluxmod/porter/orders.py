@@ -35,6 +35,8 @@ def permutation(op: Op) -> list[int]:
     value = op.args[0]
     rank = value.rank
     axes = list(range(rank))
+    if not rank:
+        return axes
     if op.name == "permute":
         dims = op.args[1] if len(op.args) > 1 else op.kwargs["dims"]
         return [d % rank for d in dims]

@@ -8,7 +8,7 @@ import torch
 from flax import nnx
 
 from fluxmod import nn
-from fluxmod.convert.rules import leaves_of
+from fluxmod.nn.rules import leaves_of
 
 from . import leaves
 from .ir import Param

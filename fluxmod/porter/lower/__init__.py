@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import create, elementwise, index, layers, linalg, reduce, shape  # noqa: F401 - they register
+from . import create, elementwise, index, layers, linalg, rare, reduce, shape  # noqa: F401 - they register
 from ._table import DTYPES as DTYPES
 from ._table import ELEMENTWISE as ELEMENTWISE
 from ._table import TABLE as TABLE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fluxmod.porter.ir import Op
+from fluxmod.porter.ir import Op, Value
 
 from ._table import DTYPES, Scope, call, given, lower
 
@@ -19,7 +19,7 @@ def _dtype(op: Op) -> str:
 
 def _shape(s: Scope, op: Op, index: int) -> str:
     sizes = s.sizes(op, index)
-    return f"({', '.join(sizes)},)" if len(sizes) != 1 else sizes[0]
+    return f"({', '.join(sizes)})" if len(sizes) != 1 else sizes[0]
 
 
 @lower("zeros", "new_zeros", "empty", "new_empty")
@@ -53,7 +53,8 @@ def _arange(s: Scope, op: Op) -> str:
 
 @lower("linspace")
 def _linspace(s: Scope, op: Op) -> str:
-    return call("jnp.linspace", *(s.number(op, i) for i in range(3)))
+    numbers = [s(a) if isinstance(a, Value) else s.number(op, i) for i, a in enumerate(op.args[:3])]
+    return call("jnp.linspace", *numbers, dtype=_dtype(op) or None)
 
 
 @lower("eye")

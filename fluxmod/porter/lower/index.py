@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from fluxmod.porter.ir import Op, Value
 
 from ._table import Scope, call, given, lower
@@ -13,12 +15,23 @@ from .shape import subscript
 @lower("gather")
 def _gather(s: Scope, op: Op) -> str:
     value, dim, index = op.args[:3]
-    return call("jnp.take_along_axis", s(value), s(index), axis=str(dim))
+    if not value.rank:
+        return call("jnp.broadcast_to", s(value), f"{s(index)}.shape")
+    if index.rank != value.rank:
+        raise NotImplementedError("gather with an empty index of another rank")
+    text, axis = s(value), dim % value.rank
+    cut = [i for i in range(value.rank) if i != axis and value.shape[i] != index.shape[i]]
+    if cut:
+        parts = [f":{index.shape[i]}" if i in cut else ":" for i in range(max(cut) + 1)]
+        text = f"{text}[{', '.join(parts)}]"
+    return call("jnp.take_along_axis", text, s(index), axis=str(dim))
 
 
 @lower("index_select")
 def _index_select(s: Scope, op: Op) -> str:
     value, dim, index = op.args
+    if not value.rank:
+        return s(value)
     dim %= value.rank
     return f"{s(value)}[{', '.join([*[':'] * dim, s(index)])}]"
 
@@ -36,6 +49,9 @@ def _take_along(s: Scope, op: Op) -> str:
 @lower("index_put")
 def _index_put(s: Scope, op: Op) -> str:
     value, entries, new = op.args[:3]
+    masks = [e for e in entries if isinstance(e, Value) and e.dtype == torch.bool]
+    if masks and isinstance(new, Value) and new.rank:
+        raise NotImplementedError("as many new values as a mask has True entries")
     entries = [slice(None) if e is None else e for e in entries]
     verb = "add" if given(op, 3, "accumulate", False) else "set"
     return f"{s(value)}.at[{subscript(s, entries)}].{verb}({s(new)})"
@@ -47,11 +63,10 @@ def _along(s: Scope, op: Op, verb: str) -> str:
     if isinstance(new, Value) and new.shape != index.shape:
         cut = ", ".join(f":{n}" for n in index.shape)
         source = f"{source}[{cut}]"
-    return (
-        f"jnp.put_along_axis({s(value)}, {s(index)}, {source}, axis={dim}, inplace=False)"
-        if verb == "set"
-        else f"{s(value)}.at[{_grid(s, index, dim)}].{verb}({source})"
-    )
+    others = [i for i in range(value.rank) if i != dim % value.rank]
+    if verb == "set" and all(value.shape[i] == index.shape[i] for i in others):
+        return f"jnp.put_along_axis({s(value)}, {s(index)}, {source}, axis={dim}, inplace=False)"
+    return f"{s(value)}.at[{_grid(s, index, dim)}].{verb}({source})"
 
 
 def _grid(s: Scope, index: Value, dim: int) -> str:

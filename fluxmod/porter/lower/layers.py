@@ -152,7 +152,12 @@ def _pad(s: Scope, op: Op) -> str:
     pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
     pairs = [(0, 0)] * (value.rank - len(pairs)) + pairs
     if any(a < 0 for pair in pairs for a in pair):
-        raise NotImplementedError("padding by a negative amount")
+        if value.order not in (None, tuple(range(value.rank))):
+            raise NotImplementedError("cropping a channels-last map by a negative padding")
+        return call(
+            "F.pad", s(value), str(tuple(amounts)), mode=None if mode == "constant" else repr(mode),
+            value=None if fill in (0, None, 0.0) else s(fill),
+        )  # fmt: skip
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "constant": None}
     shown = modes[mode]
     return call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,11 @@ import torch
 from fluxmod.porter.ir import Op
 
 from ._table import DTYPES, Scope, call, given, lower
+
+
+def _scalar(op: Op) -> bool:
+    """Whether the array has no axes: torch then takes 0 and -1, and does nothing along them."""
+    return not op.args[0].rank
 
 
 def _axis(dims: Any) -> str | None:
@@ -60,6 +66,8 @@ def _prod(s: Scope, op: Op) -> str:
 def _extreme(name: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
         dim = str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
+        if _scalar(op):
+            return f"({s(op.args[0])}, jnp.zeros((), int))"
         keep = "True" if given(op, 2, "keepdim", False) else None
         return call(f"ops.{name}", s(op.args[0]), dim, keepdim=keep)
 
@@ -105,8 +113,15 @@ def _vector_norm(s: Scope, op: Op) -> str:
     axis = _axis(given(op, 2, "dim"))
     return call(
         "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
-        ord=None if order == 2 else repr(order), axis=axis, keepdims=keep,
+        ord=None if order == 2 else _order(order), axis=axis, keepdims=keep,
     )  # fmt: skip
+
+
+def _order(order: Any) -> str:
+    """The order of a norm; an infinite one has a name."""
+    if isinstance(order, float) and math.isinf(order):
+        return "jnp.inf" if order > 0 else "-jnp.inf"
+    return repr(order)
 
 
 @lower("norm")
@@ -116,7 +131,7 @@ def _norm(s: Scope, op: Op) -> str:
     axis = _axis(given(op, 2, "dim"))
     return call(
         "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
-        ord=None if order in (2, None) else repr(order), axis=axis, keepdims=keep,
+        ord=None if order in (2, None) else _order(order), axis=axis, keepdims=keep,
     )  # fmt: skip
 
 
@@ -135,11 +150,15 @@ lower("log_softmax", "_log_softmax")(_softmax("log_softmax"))
 
 @lower("cumsum")
 def _cumsum(s: Scope, op: Op) -> str:
+    if _scalar(op):
+        return s(op.args[0])
     return call("jnp.cumsum", s(op.args[0]), axis=str(given(op, 1, "dim")))
 
 
 @lower("cumprod")
 def _cumprod(s: Scope, op: Op) -> str:
+    if _scalar(op):
+        return s(op.args[0])
     return call("jnp.cumprod", s(op.args[0]), axis=str(given(op, 1, "dim")))
 
 
@@ -147,11 +166,15 @@ def _cumprod(s: Scope, op: Op) -> str:
 def _topk(s: Scope, op: Op) -> str:
     value, k, dim = op.args[0], op.args[1], given(op, 2, "dim", -1)
     text = s(value)
-    if dim % value.rank != value.rank - 1:
-        raise NotImplementedError("topk over an axis that is not the last")
-    if not given(op, 3, "largest", True):
-        raise NotImplementedError("topk of the smallest")
-    return call("jax.lax.top_k", text, s(k))
+    if _scalar(op):
+        return f"({text}, jnp.zeros((), int))"
+    axis = None if dim % value.rank == value.rank - 1 else str(dim)
+    if given(op, 3, "largest", True):
+        return call("jax.lax.top_k", text, s(k), axis=axis)
+    places = call("jnp.argsort", text, axis=axis)
+    first = ", ".join([*[":"] * (dim % value.rank), f":{s(k)}"])
+    index = f"{places}[{first}]"
+    return f"({call('jnp.take_along_axis', text, index, axis=str(dim))}, {index})"
 
 
 @lower("sort")

@@ -9,9 +9,19 @@ from fluxmod.porter.ir import Op, Size, Value
 from ._table import Scope, call, given, lower, value_of
 
 
+def _tuple(parts: list[str]) -> str:
+    """Text of a tuple of any length."""
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def _empty(value: Value) -> bool:
+    """Whether a value has no axes, so that torch takes the axes 0 and -1 for nothing."""
+    return not value.rank
+
+
 @lower("view", "reshape", "_unsafe_view")
 def _reshape(s: Scope, op: Op) -> str:
-    return f"{s(op.args[0])}.reshape({', '.join(s.sizes(op))})"
+    return f"{s(op.args[0])}.reshape({', '.join(s.sizes(op)) or '()'})"
 
 
 @lower("view_as", "reshape_as")
@@ -22,6 +32,8 @@ def _view_as(s: Scope, op: Op) -> str:
 @lower("flatten")
 def _flatten(s: Scope, op: Op) -> str:
     value = op.args[0]
+    if _empty(value):
+        return f"{s(value)}.reshape(1)"
     start = given(op, 1, "start_dim", 0) % max(value.rank, 1)
     end = given(op, 2, "end_dim", -1) % max(value.rank, 1)
     if start == end:
@@ -59,6 +71,8 @@ def _permute(s: Scope, op: Op) -> str:
 
 @lower("swapaxes", "transpose", "swapdims")
 def _swapaxes(s: Scope, op: Op) -> str:
+    if _empty(op.args[0]):
+        return s(op.args[0])
     return f"{s(op.args[0])}.swapaxes({op.args[1]}, {op.args[2]})"
 
 
@@ -82,14 +96,22 @@ def _squeeze(s: Scope, op: Op) -> str:
     dims = given(op, 1, "dim")
     if dims is None:
         return f"{s(op.args[0])}.squeeze()"
-    if value_of(op.args[0].shape[dims if isinstance(dims, int) else dims[0]]) != 1:
-        return s(op.args[0])
-    return f"{s(op.args[0])}.squeeze({s(dims) if isinstance(dims, int) else tuple(dims)})"
+    value = op.args[0]
+    asked = [dims] if isinstance(dims, int) else list(dims)
+    ones = [d for d in asked if value.rank and value_of(_extent(value, d)) == 1]
+    if not ones:
+        return s(value)
+    return f"{s(value)}.squeeze({ones[0] if len(ones) == 1 else tuple(ones)})"
+
+
+def _extent(value: Value, dim: int) -> Any:
+    """The size of an axis, counted as the array stands."""
+    return value.shape[value.layout[dim % value.rank]]
 
 
 @lower("cat", "concat", "concatenate")
 def _cat(s: Scope, op: Op) -> str:
-    parts = [v for v in op.args[0] if v.shape != (0,)]
+    parts = [v for v in op.args[0] if v.shape != (0,)] or op.args[0][:1]
     dim = given(op, 1, "dim", 0)
     return call("jnp.concatenate", f"[{', '.join(s(v) for v in parts)}]", axis=dim or None)
 
@@ -118,6 +140,8 @@ def _chunk(s: Scope, op: Op) -> str:
 @lower("split", "split_with_sizes", "tensor_split")
 def _split(s: Scope, op: Op) -> str:
     value, dim = op.args[0], given(op, 2, "dim", 0)
+    if isinstance(op.args[1], Value):
+        raise NotImplementedError("tensor_split at places that an array tells")
     extents = [o.shape[_torch_axis(value, dim)] for o in op.out]
     if len(set(extents)) == 1:
         return call("jnp.split", s(value), str(len(extents)), axis=dim or None)
@@ -136,13 +160,15 @@ def _at_bounds(s: Scope, value: Value, extents: list[int], dim: int) -> str:
     return call("jnp.split", s(value), str(bounds), axis=dim or None)
 
 
-@lower("expand", "expand_as")
+@lower("expand", "expand_as", "broadcast_to")
 def _expand(s: Scope, op: Op) -> str:
     value = op.args[0]
     if op.name == "expand_as":
         return call("jnp.broadcast_to", s(value), f"{s(op.args[1])}.shape")
     sizes = s.sizes(op)
     rank = len(sizes)
+    if not rank:
+        return s(value)
     if sizes[0] != "-1" and rank == value.rank and set(sizes[1:]) == {"-1"}:
         text = s(value)
         return call(
@@ -153,12 +179,12 @@ def _expand(s: Scope, op: Op) -> str:
         if size == "-1":
             axis = value.layout[i - (rank - value.rank)]
             sizes[i] = s(Size(shape[i - (rank - value.rank)], ("dim", value, axis)))
-    return call("jnp.broadcast_to", s(value), f"({', '.join(sizes)},)")
+    return call("jnp.broadcast_to", s(value), _tuple(sizes))
 
 
 @lower("repeat", "tile")
 def _repeat(s: Scope, op: Op) -> str:
-    return call("jnp.tile", s(op.args[0]), f"({', '.join(s.sizes(op))},)")
+    return call("jnp.tile", s(op.args[0]), _tuple(s.sizes(op)))
 
 
 @lower("repeat_interleave")
@@ -234,7 +260,8 @@ def _slice(s: Scope, op: Op) -> str:
 @lower("meshgrid")
 def _meshgrid(s: Scope, op: Op) -> str:
     indexing = op.kwargs.get("indexing", "ij")
-    return call("jnp.meshgrid", *(s(v) for v in op.args[0]), indexing=repr(indexing))
+    parts = [s(v) if v.rank else f"{s(v)}[None]" for v in op.args[0]]
+    return call("jnp.meshgrid", *parts, indexing=repr(indexing))
 
 
 @lower("diagonal")

@@ -1,0 +1,83 @@
+"""The page of operators: ``python -m parity_tests.porter.operators docs/porter-operators.md``.
+
+It joins what ``pytest --samples=all parity_tests/porter/test_ops.py`` left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fluxmod.porter import lower
+
+from .ops import NO_VALUES, OPERATORS, RECORDS
+
+LAYERS = ("lstm", "gru", "rnn_tanh", "lstm_cell", "_weight_norm", "dropout", "feature_dropout")
+"""Operators that reach the porter as a layer of their own, or as a parametrization."""
+
+
+def plain(op: str) -> str:
+    """An operator's name without namespace, overload, and the mark of writing in place."""
+    name = op.removeprefix("aten.").partition(".")[0]
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def page(records: list[dict[str, Any]]) -> Iterator[str]:
+    """The lines of the page."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        for op in record["reached"]:
+            by_name.setdefault(plain(op), []).append(record)
+    rows = [(op, models, by_name.get(plain(op), [])) for op, models in OPERATORS.items()]
+    tested = sum(bool(found) for *_, found in rows)
+    run, available = (sum(r[key] for r in records) for key in ("run", "available"))
+    refused = sum(sum(r["refused"].values()) for r in records)
+    yield "# Operators of the porter"
+    yield ""
+    yield (
+        "Operators that 207 public models use once `torch.export` has captured them, by the number "
+        "of models. Each is proven on torch's own samples (`op_db`): a module that calls it is "
+        "ported, and outputs and gradients are compared with torch's in float64, limit 1e-10; of "
+        "entries with many samples 25, evenly chosen."
+    )
+    yield ""
+    yield (
+        f"{tested} of {len(rows)} operators met in {len(records)} entries of `op_db`; {run} of "
+        f"{available} samples equal, {refused} refused with an error that names the obstacle."
+    )
+    yield ""
+    yield "| operator | models | proven by | samples | worst L1 | refused |"
+    yield "|---|---|---|---|---|---|"
+    for op, models, found in rows:
+        if found:
+            names = ", ".join(sorted({r["name"].partition("[")[0] for r in found})[:3])
+            worst = max(r["worst"] for r in found)
+            reasons = "; ".join(sorted({reason for r in found for reason in r["refused"]}))
+            count = f"{sum(r['run'] for r in found)}/{sum(r['available'] for r in found)}"
+            yield f"| `{op}` | {models} | {names} | {count} | {worst:.0e} | {reasons} |"
+        else:
+            yield f"| `{op}` | {models} | {elsewhere(op)} | | | |"
+    yield ""
+    yield "Entries without a comparison: " + "; ".join(f"{n}: {w}" for n, w in NO_VALUES.items())
+
+
+def elsewhere(op: str) -> str:
+    """Where an operator is proven that no entry of ``op_db`` reaches."""
+    if plain(op) in LAYERS:
+        return "as a layer: `docs/coverage.md`"
+    if lower.rule_of(op) is not None:
+        return "by the models of `parity_tests/porter`"
+    return "structure: it leaves no text of its own, or is refused by name"
+
+
+def main() -> None:
+    """Write the page."""
+    records = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
+    Path(sys.argv[1]).write_text("\n".join(page(records)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
