@@ -166,14 +166,15 @@ def _rmsprop(
         new["grad_avg"] = mean
         square = square - mean * mean
     delta = g / (jnp.sqrt(square) + of["eps"])
-    if of["momentum"] > 0:
-        delta = of["momentum"] * slots["momentum_buffer"] + delta
+    if "momentum_buffer" in slots:
+        delta = wide(of["momentum"], p) * slots["momentum_buffer"] + delta
         new["momentum_buffer"] = delta
     return -wide(lr, p) * delta, new
 
 
 def _rmsprop_slots(of: Settings) -> tuple[str, ...]:
-    momentum = ("momentum_buffer",) if of["momentum"] > 0 else ()
+    moving = callable(of["momentum"]) or of["momentum"] > 0
+    momentum = ("momentum_buffer",) if moving else ()
     return ("square_avg", *momentum, *(("grad_avg",) if of["centered"] else ()))
 
 
@@ -194,7 +195,7 @@ def RMSprop(
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0,
-    momentum: float = 0,
+    momentum: float | Schedule = 0,
     centered: bool = False,
     *,
     maximize: bool = False,
@@ -202,7 +203,7 @@ def RMSprop(
     """Divide by the root of a running square; the twin of ``torch.optim.RMSprop``.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be ``momentum``.
         centered: the running mean's square is taken off, which leaves the variance.
 
     Raises:

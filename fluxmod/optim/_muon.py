@@ -31,7 +31,7 @@ def _rule(
     of: Settings, lr: Any, step: jax.Array, g: jax.Array, p: jax.Array, slots: Slots
 ) -> tuple[jax.Array, Slots]:
     del step
-    momentum = of["momentum"]
+    momentum = wide(of["momentum"], p)
     buffer = lerp(slots["momentum_buffer"], g, 1 - momentum)
     update = lerp(g, buffer, momentum) if of["nesterov"] else buffer
     scaled = _scaled(update, of["eps"])
@@ -104,7 +104,7 @@ _FAMILY = register(
 def Muon(
     lr: float | Schedule = 1e-3,
     weight_decay: float = 0.1,
-    momentum: float = 0.95,
+    momentum: float | Schedule = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
     eps: float = 1e-7,
@@ -120,7 +120,7 @@ def Muon(
     way.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be ``momentum``.
         adjust_lr_fn: "original" (also None) or "match_rms_adamw".
         torch_axes: how each parameter's axes come into torch's order, as
             ``convert.torch_axes(model)`` says it: the rate goes by the shape (outputs, inputs).

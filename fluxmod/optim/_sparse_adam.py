@@ -31,8 +31,10 @@ def _rule(
     b1, b2 = of["betas"]
     g, touched = _dense(g)
     g = -g if of["maximize"] else g
-    first = jnp.where(touched, lerp(slots["exp_avg"], g, 1 - b1), slots["exp_avg"])
-    second = jnp.where(touched, lerp(slots["exp_avg_sq"], g * g, 1 - b2), slots["exp_avg_sq"])
+    first = jnp.where(touched, lerp(slots["exp_avg"], g, wide(1 - b1, p)), slots["exp_avg"])
+    second = jnp.where(
+        touched, lerp(slots["exp_avg_sq"], g * g, wide(1 - b2, p)), slots["exp_avg_sq"]
+    )
     rate = wide(lr, p) * wide(jnp.sqrt(correction(b2, step)) / correction(b1, step), p)
     move = -rate * first / (jnp.sqrt(second) + of["eps"])
     return jnp.where(touched, move, 0), {"exp_avg": first, "exp_avg_sq": second}
@@ -65,7 +67,7 @@ _FAMILY = register(
 
 def SparseAdam(
     lr: float | Schedule = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float | Schedule, float | Schedule] = (0.9, 0.999),
     eps: float = 1e-8,
     maximize: bool = False,
     *,
@@ -80,7 +82,7 @@ def SparseAdam(
     exactly zero cannot be told from one that was not used; torch updates it.
 
     Args:
-        lr: a number, or an optax schedule of the number of steps made.
+        lr: a number, or an optax schedule of the number of steps made; so may be each beta.
         torch_axes: how each parameter's axes come into torch's order, as
             ``convert.torch_axes(model)`` says it. Plain arrays without it are taken as torch's;
             the parameters of a module need it.
