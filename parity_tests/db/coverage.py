@@ -1,7 +1,8 @@
-"""What of torch is covered: results of the full runs, and the page made from them.
+"""What of torch is covered: results of the last runs, and the page made from them.
 
-``pytest --samples=all`` leaves one record per class, function and optimizer; this module joins
-them: ``python -m parity_tests.db.coverage docs/coverage.md``.
+Each run leaves one record per class, function and optimizer, of some samples or, with
+``--samples=all``, of all; this module joins them:
+``python -m parity_tests.db.coverage docs/coverage.md``.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _lines(rows: list[Record]) -> Iterator[str]:
     yield "# Coverage of torch"
     yield ""
     yield (
-        "Written by `make test-all`. Inputs are torch's own: `module_db`, `op_db` and `optim_db` "
+        "Inputs are torch's own: `module_db`, `op_db` and `optim_db` "
         "of torch.testing, in training and evaluation mode. *L1* is the worst relative error in "
         "float64 over outputs, gradients and state: the limit is 1e-10, for optimizers 1e-9. "
         "*L2* and *L6* are the worst errors in float32 and bfloat16 as shares of what torch's own "
@@ -129,8 +130,8 @@ def _lines(rows: list[Record]) -> Iterator[str]:
     run, available, absent = counts(rows)
     yield ""
     yield (
-        f"{run} of {available} samples run, {available - run} left out, each with its reason; "
-        f"{absent} names without a twin."
+        f"{run} of {available} samples run. `make test` takes a part of them, `make test-all` all "
+        f"but those that the last column names with a reason; {absent} names have no twin."
     )
     for kind, title in KINDS.items():
         chosen = [row for row in rows if row.kind == kind]
@@ -142,7 +143,7 @@ def _lines(rows: list[Record]) -> Iterator[str]:
         yield f"## {title}"
         yield ""
         yield (
-            f"{len(chosen)} entries, {equal} equal on every sample; {run} of {available} samples "
+            f"{len(chosen)} entries, {equal} equal on every sample run; {run} of {available} samples "
             f"run; {sum(r.refused for r in chosen)} of {sum(r.refusals for r in chosen)} error "
             "inputs refused."
         )

@@ -21,27 +21,25 @@ def test_function(label, request):
     everything = request.config.getoption("--samples") == "all"
     op, twin = entries()[label], twin_of(label)
     if twin.absent:
-        if everything:
-            Record("function", label, absent=twin.absent).save()
+        Record("function", label, absent=twin.absent).save()
         return
     name = label.split("[")[0]
     assert hasattr(F, name), f"fluxmod.nn.functional has no {name}"
     result, refusals = run(op, twin, most=None if everything else SOME), of_function(op, twin)
     left = {**result.left, **refusals.left}
-    if everything:
-        Record(
-            "function",
-            label,
-            run=result.run,
-            available=result.available,
-            l1=result.l1,
-            l2=result.l2,
-            l6=result.l6,
-            refused=refusals.refused,
-            refusals=refusals.available,
-            left=left,
-            problems=len(result.problems) + len(refusals.problems),
-        ).save()
+    Record(
+        "function",
+        label,
+        run=result.run,
+        available=result.available,
+        l1=result.l1,
+        l2=result.l2,
+        l6=result.l6,
+        refused=refusals.refused,
+        refusals=refusals.available,
+        left=left,
+        problems=len(result.problems) + len(refusals.problems),
+    ).save()
     problems = [*result.problems, *refusals.problems]
     assert not problems, "\n".join(problems)
     assert result.run or left or not result.available

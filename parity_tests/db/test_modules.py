@@ -21,19 +21,18 @@ def test_class(name, request):
     info = classes()[name]
     assert hasattr(nn, name), f"fluxmod.nn has no {name}"
     result, refusals = run(info, every=everything), of_class(info)
-    if everything:
-        Record(
-            "module",
-            name,
-            run=result.run,
-            available=result.available,
-            l1=result.l1,
-            l2=result.l2,
-            refused=refusals.refused,
-            refusals=refusals.available,
-            left=refusals.left,
-            problems=len(result.problems) + len(refusals.problems),
-        ).save()
+    Record(
+        "module",
+        name,
+        run=result.run,
+        available=result.available,
+        l1=result.l1,
+        l2=result.l2,
+        refused=refusals.refused,
+        refusals=refusals.available,
+        left=refusals.left,
+        problems=len(result.problems) + len(refusals.problems),
+    ).save()
     problems = [*result.problems, *refusals.problems]
     assert not problems, "\n".join(problems)
     assert result.run

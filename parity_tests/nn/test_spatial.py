@@ -151,3 +151,19 @@ def test_fractional_windows_are_drawn_from_the_layers_stream():
     assert (first != second).any()
     taken = jnp.take_along_axis(x.reshape(1, -1, 3), first.reshape(1, -1, 3), 1)
     np.testing.assert_array_equal(taken.reshape(values.shape), values)
+
+
+def test_fractional_samples_may_be_for_a_larger_batch():
+    rng = np.random.default_rng(0)
+    x, samples = rng.standard_normal((4, 5, 6, 7)), rng.random((3, 4, 3))
+    with jax.enable_x64(True):
+        want = torch.nn.functional.fractional_max_pool3d(
+            torch.from_numpy(x), 2, output_size=3, _random_samples=torch.from_numpy(samples)
+        )
+        ours = jnp.asarray(np.moveaxis(x, 0, -1))
+        got = F.fractional_max_pool3d(ours, 2, output_size=3, _random_samples=jnp.asarray(samples))
+        same({"out": np.moveaxis(np.asarray(got), -1, 0)}, {"out": want})
+        with pytest.raises(ValueError, match="expected samples of shape"):
+            F.fractional_max_pool3d(
+                ours[None, :].repeat(4, 0), 2, output_size=3, _random_samples=jnp.asarray(samples)
+            )

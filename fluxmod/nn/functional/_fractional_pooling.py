@@ -155,8 +155,12 @@ def _fractional(
     shape = (x.shape[0], x.shape[-1], nd)
     if samples is None:
         samples = jax.random.uniform(stream_key(rngs, who), shape, x.dtype)
-    if samples.shape != shape:
-        raise ValueError(f"{who}: expected samples of shape {shape}, got {tuple(samples.shape)}.")
+    if samples.ndim != 3 or samples.shape[1:] != shape[1:] or len(samples) < len(x):
+        raise ValueError(
+            f"{who}: expected samples of shape {shape}, or for a larger batch, got "
+            f"{tuple(samples.shape)}."
+        )
+    samples = samples[: len(x)]
     # torch's samples name the axes of images last first, those of volumes first first
     order = (1, 0) if nd == 2 else (0, 1, 2)
     starts = [
