@@ -32,6 +32,9 @@ _FUNCTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_RECURRENT = ("input_size", "hidden_size", "num_layers")
+
+
 class Unknown(Exception):
     """An expression that cannot be evaluated here."""
 
@@ -156,7 +159,11 @@ def argument(node: ast.expr | None, function: Any, name: str) -> ast.expr | None
         )
     except (TypeError, ValueError):
         return None
-    found = bound.arguments.get(name)
+    found = bound.arguments.get(name, bound.arguments.get("kwargs", {}).get(name))
+    if found is None and name in _RECURRENT:  # torch's signature is (*args, **kwargs)
+        given = bound.arguments.get("args", ())
+        place = _RECURRENT.index(name)
+        found = given[place] if place < len(given) else None
     return found if isinstance(found, ast.expr) else None
 
 

@@ -32,7 +32,7 @@ from .words import (
 __all__ = ["write"]
 
 _TWICE = {"max", "min", "sort", "view_as_complex", "view_as_real", "scatter_add", "scatter",
-          "scatter_reduce", "copy", "lerp"}  # fmt: skip
+          "scatter_reduce", "copy", "lerp", "_weight_norm"}  # fmt: skip
 
 
 def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
