@@ -313,18 +313,21 @@ def _export(
     shapes: Any = None
     if dynamic:
         auto = torch.export.Dim.AUTO
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         shapes = pytree.tree_map(
-            lambda x: {0: auto} if isinstance(x, torch.Tensor) and x.dim() else None,
+            lambda x: dict.fromkeys(_free(x), auto) if isinstance(x, torch.Tensor) else None,
             (args, kwargs),
         )
-        if not any(
-            isinstance(s, dict) for s in pytree.tree_leaves(shapes, lambda s: s == {0: auto})
-        ):
-            shapes = None
-        else:
-            shapes = _named_shapes(module, *shapes)
+        shapes = _named_shapes(module, *shapes) if any(map(_free, tensors)) else None
     with _recording(recorder), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _free(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The axes whose size may differ from the example's: the batch, and the length of tokens."""
+    if not tensor.dim():
+        return ()
+    return (0, 1) if tensor.dim() == 2 and not tensor.is_floating_point() else (0,)
 
 
 @contextmanager
