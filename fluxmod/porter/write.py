@@ -428,6 +428,9 @@ class _Writer(Measures):
         else:
             name = self.fresh(["outputs"])
             self.assign(name, text)
+            holder = Value((), torch.float32)  # the name is taken while any of them is needed
+            self.last[id(holder)] = max(self.last.get(id(value), -1) for value in used)
+            self.bound[name] = holder
             for value in used:
                 self.text[id(value)] = pick(name, item.out, value)
                 self.values.append(value)
