@@ -68,8 +68,8 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
             )
             if rounded > 1 and np.allclose(want, array, rtol=1e-6, atol=0):
                 return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
-    if (text := _relative_positions(array)) is not None:
-        return text
+    if (found := _relative_positions(array)) is not None:
+        return found
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")

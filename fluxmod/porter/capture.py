@@ -305,10 +305,10 @@ def _trace(
         if recorder.root is None:
             raise CaptureError(f"port: torch.export never called {type(module).__name__}.")
         return _finish(recorder, program, module, training)
-    error, recorder = failures[0]
+    first, recorder = failures[0]
     mode = "training" if training else "evaluation"
     text = f"port: {type(module).__name__} cannot be traced in {mode} mode.\n"
-    raise CaptureError(text + _reason(error, recorder)) from error
+    raise CaptureError(text + _reason(first, recorder)) from first
 
 
 def _reason(error: Exception, recorder: _Recorder) -> str:

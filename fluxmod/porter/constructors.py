@@ -95,9 +95,11 @@ class Init:
         return self.attributes.get(name)
 
 
-def _pairs(targets: list[ast.expr], value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+def _pairs(targets: list[ast.expr], value: ast.expr | None) -> list[tuple[ast.expr, ast.expr]]:
     """Each target with what it is set to; ``a, b = x, y`` is two."""
     found: list[tuple[ast.expr, ast.expr]] = []
+    if value is None:
+        return found
     for target in targets:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             found += zip(target.elts, value.elts, strict=False)

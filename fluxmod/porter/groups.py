@@ -80,10 +80,11 @@ def _flagged(first: Group, second: Group) -> bool:
     if not all(bodies) or not nested or first.signature != second.signature:
         return False
     flag = _flag(first, second)
-    texts = [_spelled_out(each) for each in bodies]
-    if flag is None or texts[0] is None or texts[1] is None:
+    on, off = (_spelled_out(each) for each in bodies)
+    if flag is None or on is None or off is None:
         return False
-    on, off = texts if getattr(first.instances[0].module, flag) else texts[::-1]
+    if not getattr(first.instances[0].module, flag):
+        on, off = off, on
     first.lines = branched(on, off, f"self.{flag}")
     first.instances = first.instances + second.instances
     if sets[0] < sets[1]:  # the constructor follows the first instance
@@ -106,7 +107,10 @@ def _flag(first: Group, second: Group) -> str | None:
     except (OSError, TypeError):
         return None
     for name in re.findall(r"\bself\.(\w+)", source):
-        values = [{vars(i.module).get(name) for i in g.instances} for g in (first, second)]
+        values = [
+            {v if type(v := vars(i.module).get(name)) is bool else None for i in g.instances}
+            for g in (first, second)
+        ]
         if name != "training" and values in ([{True}, {False}], [{False}, {True}]):
             return str(name)
     return None

@@ -140,7 +140,8 @@ class _Builder:
             record = self.record
             known = record.names.get(node)
             passed = self.passed[-1].get(self.root_of(node))
-            by_call = isinstance(value.producer, Call)
+            made = value.producer
+            by_call = isinstance(made, Call) or getattr(made, "target", "") == "fluxmod.same"
             if known and by_call and passed is not None and passed[1] is value:
                 before = passed[0].names.get(record.index, ())
                 known = [n for n in known if n not in before]
