@@ -17,7 +17,10 @@ _SPEC = re.compile(r"^(?:(\w+)=)?(\w+)\[([\d, ]*)\](?:<(\d+))?$")
 
 
 def run(
-    target: Annotated[str, typer.Argument(help="pkg.module:Class, or a function that builds it.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="pkg.module:Class, a function that builds it, or a model's folder."),
+    ],
     input: Annotated[
         list[str],
         typer.Option(help="float32[2,3,224,224]; int64[2,16]<1000 below 1000; mask=bool[2,16]."),
@@ -63,7 +66,12 @@ def run(
 
 
 def _find(target: str) -> Any:
-    """Import ``pkg.module:Name``; the current folder comes first, as with ``python -m``."""
+    """Import ``pkg.module:Name``; the current folder comes first, as with ``python -m``.
+
+    A folder with a ``config.json`` is a model of transformers, read from there alone.
+    """
+    if (Path(target) / "config.json").is_file():
+        return lambda **settings: _pretrained(target, settings)
     module, _, name = target.partition(":")
     if not name:
         raise typer.BadParameter(f"{target!r}: expected pkg.module:Class.")
@@ -73,6 +81,16 @@ def _find(target: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise typer.BadParameter(f"{target!r}: {error}") from None
+
+
+def _pretrained(folder: str, settings: dict[str, Any]) -> Any:
+    """The model whose weights a folder holds, of the class that its configuration names."""
+    from fluxmod._optional import require
+
+    transformers = require("transformers", extra="test", needed_for="a model's folder")
+    architectures = json.loads((Path(folder) / "config.json").read_text()).get("architectures")
+    cls = getattr(transformers, (architectures or ["AutoModel"])[0])
+    return cls.from_pretrained(folder, local_files_only=True, **settings).eval()
 
 
 def _inputs(specs: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:

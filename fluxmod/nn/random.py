@@ -31,7 +31,7 @@ def bernoulli(
     [[1.0], [1.0]]
     """
     mask = drawn(rngs, lambda key: jax.random.bernoulli(key, p, shape), shape, who="bernoulli")
-    return mask.astype(float if dtype is None else dtype)
+    return mask.astype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
 
 
 def normal(rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> jax.Array:
@@ -40,7 +40,7 @@ def normal(rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None =
     >>> normal(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
-    kind = jnp.dtype(float if dtype is None else dtype)
+    kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     sample = drawn(rngs, lambda key: jax.random.normal(key, shape, kind), shape, who="normal")
     return sample.astype(kind)
 
@@ -53,6 +53,6 @@ def uniform(
     >>> uniform(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
-    kind = jnp.dtype(float if dtype is None else dtype)
+    kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     sample = drawn(rngs, lambda key: jax.random.uniform(key, shape, kind), shape, who="uniform")
     return sample.astype(kind)

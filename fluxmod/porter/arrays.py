@@ -68,6 +68,25 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
             )
             if rounded > 1 and np.allclose(want, array, rtol=1e-6, atol=0):
                 return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
+    if (found := _relative_positions(array)) is not None:
+        return found
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
+
+
+def _relative_positions(array: np.ndarray) -> str | None:
+    """The index of Swin's table: the offset between two places in a square window."""
+    if array.ndim == 1 and (side := int(array.size**0.5)) ** 2 == array.size and side > 1:
+        text = _relative_positions(array.reshape(side, side))
+        return text and f"({text}).reshape(-1)"
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.dtype.kind != "i":
+        return None
+    w = int(array.shape[0] ** 0.5)
+    y, x = np.arange(w * w) // w, np.arange(w * w) % w
+    index = (y[:, None] - y + w - 1) * (2 * w - 1) + x[:, None] - x + w - 1
+    if w * w != array.shape[0] or not (array == index).all():
+        return None
+    y_text, x_text = f"jnp.arange({w * w}) // {w}", f"jnp.arange({w * w}) % {w}"
+    rows = f"(({y_text})[:, None] - {y_text} + {w - 1}) * {2 * w - 1}"
+    return f"{rows} + ({x_text})[:, None] - {x_text} + {w - 1}"

@@ -13,10 +13,12 @@ import logging
 import os
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -87,6 +89,7 @@ class _Recorder:
         self.root: CallRecord | None = None
         self.stack: list[CallRecord] = []
         self.tracer: Any = None
+        self.failed = ""  # the module in which the tracing stopped
         self.calls = 0
         self.ops = 0
         self.placeholders: list[torch.fx.Node] = []
@@ -146,6 +149,9 @@ class _Recorder:
         self.stack.append(record)
         try:
             out = original(tracer, m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or record.path
+            raise
         finally:
             self.stack.pop()
         record.out = self.tree(out)
@@ -288,23 +294,40 @@ def capture(
 def _trace(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
 ) -> Trace:
-    failures: list[str] = []
+    failures: list[tuple[Exception, _Recorder]] = []
     for dynamic in (True, False):
         recorder = _Recorder(module)
         try:
             program = _export(recorder, module, args, kwargs, dynamic)
         except Exception as error:  # torch raises of every kind here
-            failures.append(f"{type(error).__name__}: {str(error).strip()}")
+            failures.append((error, recorder))
             continue
         if recorder.root is None:
-            failures.append("the module was never called")
-            continue
+            raise CaptureError(f"port: torch.export never called {type(module).__name__}.")
         return _finish(recorder, program, module, training)
-    first = failures[0].splitlines()
-    raise CaptureError(
-        f"port: torch.export cannot trace {type(module).__name__} "
-        f"({'train' if training else 'eval'} mode). " + "\n".join(first[:12])
-    )
+    first, recorder = failures[0]
+    mode = "training" if training else "evaluation"
+    text = f"port: {type(module).__name__} cannot be traced in {mode} mode.\n"
+    raise CaptureError(text + _reason(first, recorder)) from first
+
+
+def _reason(error: Exception, recorder: _Recorder) -> str:
+    """What stopped the tracing, in which module, at which line, and what to do."""
+    known = type(error).__name__
+    what = f"{known}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    advice = ""
+    if known in ("GuardOnDataDependentSymNode", "DataDependentOutputException"):
+        what = "Python decides on the values of a tensor"
+        advice = "\n    Write it with torch.where or torch.cond, or give the value as an argument."
+    lines = [f"  {what}", f"    in {recorder.failed or 'the model itself'}"]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    if frames:
+        lines.append(f"    at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}")
+    return "\n".join(lines) + advice
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith((_TORCH, "<", os.path.dirname(__file__)))
 
 
 def _export(
@@ -313,18 +336,21 @@ def _export(
     shapes: Any = None
     if dynamic:
         auto = torch.export.Dim.AUTO
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         shapes = pytree.tree_map(
-            lambda x: {0: auto} if isinstance(x, torch.Tensor) and x.dim() else None,
+            lambda x: dict.fromkeys(_free(x), auto) if isinstance(x, torch.Tensor) else None,
             (args, kwargs),
         )
-        if not any(
-            isinstance(s, dict) for s in pytree.tree_leaves(shapes, lambda s: s == {0: auto})
-        ):
-            shapes = None
-        else:
-            shapes = _named_shapes(module, *shapes)
+        shapes = _named_shapes(module, *shapes) if any(map(_free, tensors)) else None
     with _recording(recorder), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _free(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The axes whose size may differ from the example's: the batch, and the length of tokens."""
+    if not tensor.dim():
+        return ()
+    return (0, 1) if tensor.dim() == 2 and not tensor.is_floating_point() else (0,)
 
 
 @contextmanager
@@ -339,7 +365,7 @@ def _quiet() -> Iterator[None]:
     # whether a mask is causal is a hint for torch's kernels, found by looking at its values
     hint = mock.patch("torch.nn.modules.transformer._detect_is_causal_mask", return_value=False)
     try:
-        with warnings.catch_warnings(), hint:
+        with warnings.catch_warnings(), hint, redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

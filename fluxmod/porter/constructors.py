@@ -32,6 +32,9 @@ _FUNCTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_RECURRENT = ("input_size", "hidden_size", "num_layers")
+
+
 class Unknown(Exception):
     """An expression that cannot be evaluated here."""
 
@@ -66,13 +69,13 @@ class Init:
                 targets = node.targets
             else:
                 continue
-            for target in targets:
+            for target, value in _pairs(targets, node.value):
                 if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-                    if target.value.id == "self" and node.value is not None:
-                        self.attributes.setdefault(target.attr, node.value)
-                elif isinstance(target, ast.Name) and node.value is not None:
+                    if target.value.id == "self":
+                        self.attributes.setdefault(target.attr, value)
+                elif isinstance(target, ast.Name):
                     counts[target.id] = counts.get(target.id, 0) + 1
-                    self.locals[target.id] = node.value
+                    self.locals[target.id] = value
         for node in ast.walk(parsed):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
@@ -90,6 +93,19 @@ class Init:
     def of_attribute(self, name: str) -> ast.expr | None:
         """The expression that an attribute was set to."""
         return self.attributes.get(name)
+
+
+def _pairs(targets: list[ast.expr], value: ast.expr | None) -> list[tuple[ast.expr, ast.expr]]:
+    """Each target with what it is set to; ``a, b = x, y`` is two."""
+    found: list[tuple[ast.expr, ast.expr]] = []
+    if value is None:
+        return found
+    for target in targets:
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            found += zip(target.elts, value.elts, strict=False)
+        else:
+            found.append((target, value))
+    return found
 
 
 @functools.lru_cache(maxsize=512)
@@ -156,7 +172,11 @@ def argument(node: ast.expr | None, function: Any, name: str) -> ast.expr | None
         )
     except (TypeError, ValueError):
         return None
-    found = bound.arguments.get(name)
+    found = bound.arguments.get(name, bound.arguments.get("kwargs", {}).get(name))
+    if found is None and name in _RECURRENT:  # torch's signature is (*args, **kwargs)
+        given = bound.arguments.get("args", ())
+        place = _RECURRENT.index(name)
+        found = given[place] if place < len(given) else None
     return found if isinstance(found, ast.expr) else None
 
 

@@ -56,7 +56,8 @@ def class_text(code: ClassCode) -> str:
     base = "nn.Sequential" if numbered else "nn.Module"
     if numbered:
         parts = ", ".join(line.partition(" = ")[2] for line in numbered)
-        code.lines = [f"super().__init__({parts})"]
+        others = [line for line in code.lines if line not in numbered]
+        code.lines = [f"super().__init__({parts})", *others]
     lines = [f"class {group.name}({base}):", *_docstring(group, body), ""]
     axes = axes_of(body) if body is not None else None
     if axes is not None:

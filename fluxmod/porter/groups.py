@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from .specs import Instance
-from .words import Body
+from .words import Body, literal
 
 __all__ = ["Group", "group_instances"]
 
@@ -64,7 +65,85 @@ def _merge_optional(groups: list[Group]) -> list[Group]:
         partner = next((g for g in kept if g.cls is group.cls and _joined(g, group)), None)
         if partner is None:
             kept.append(group)
-    return kept
+    merged: list[Group] = []
+    for group in kept:
+        if not any(g.cls is group.cls and _flagged(g, group) for g in merged):
+            merged.append(group)
+    return merged
+
+
+def _flagged(first: Group, second: Group) -> bool:
+    """Try to make one class of two that a flag of the module tells apart."""
+    sets = [set(g.instances[0].attributes) for g in (first, second)]
+    bodies = [[b for i in g.instances for b in i.bodies[:1]] for g in (first, second)]
+    nested = sets[0] <= sets[1] or sets[1] <= sets[0]
+    if not all(bodies) or not nested or first.signature != second.signature:
+        return False
+    flag = _flag(first, second)
+    on, off = (_spelled_out(each) for each in bodies)
+    if flag is None or on is None or off is None:
+        return False
+    if not getattr(first.instances[0].module, flag):
+        on, off = off, on
+    first.lines = branched(on, off, f"self.{flag}")
+    first.instances = first.instances + second.instances
+    if sets[0] < sets[1]:  # the constructor follows the first instance
+        first.instances = first.instances[::-1]
+    body = first.instances[0].bodies[0]
+    for each in (b for found in bodies for b in found):
+        body.attrs.update(each.attrs)
+        body.rngs = body.rngs or each.rngs
+        each.literals = []
+    body.attrs[flag] = getattr(first.instances[0].module, flag)
+    for instance in first.instances:
+        instance.group = first
+    return True
+
+
+def _flag(first: Group, second: Group) -> str | None:
+    """A flag that forward reads, with one value in each of two groups."""
+    try:
+        source = inspect.getsource(first.cls.forward)  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return None
+    for name in re.findall(r"\bself\.(\w+)", source):
+        values = [
+            {v if type(v := vars(i.module).get(name)) is bool else None for i in g.instances}
+            for g in (first, second)
+        ]
+        if name != "training" and values in ([{True}, {False}], [{False}, {True}]):
+            return str(name)
+    return None
+
+
+def _spelled_out(bodies: list[Body]) -> list[str] | None:
+    """Lines with their numbers in place, None where the instances' numbers differ."""
+    found = []
+    for body in bodies:
+        numbers = dict(body.literals)
+        found.append([_MARK.sub(lambda m: literal(numbers[m[0]]), x) for x in body.lines])  # noqa: B023
+    return found[0] if all(lines == found[0] for lines in found) else None
+
+
+def branched(on: list[str], off: list[str], condition: str) -> list[str]:
+    """What two texts share once, the rest under a condition."""
+    on, off = list(on), list(off)
+    head: list[str] = []
+    tail: list[str] = []
+    while on and off and on[0] == off[0]:
+        head.append(on.pop(0))
+        off.pop(0)
+    while on and off and on[-1] == off[-1]:
+        tail.insert(0, on.pop())
+        off.pop()
+    lines = []
+    if on:
+        lines += [f"if {condition}:", *(f"    {x}" for x in on)]
+    if off and on and on[-1].startswith("return "):
+        lines += off
+    elif off:
+        lines += ["else:" if on else f"if not {condition}:", *(f"    {x}" for x in off)]
+    return [*head, *lines, *tail]
 
 
 def _joined(first: Group, second: Group) -> bool:

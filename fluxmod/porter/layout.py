@@ -154,6 +154,9 @@ class _Layout:
         key = (id(value), order, self.where)
         if key not in self.made:
             target = order or tuple(range(value.rank))
+            if (spread := self.spread(value, target)) is not None:
+                self.made[key] = spread
+                return spread
             perm = tuple(value.layout.index(axis) for axis in target)
             out = Value(value.shape, value.dtype, value.dynamic, order=order)
             plain = [value.shape[a] for a in value.layout]
@@ -169,6 +172,30 @@ class _Layout:
             self.items.append(op)
             self.made[key] = out
         return self.made[key]
+
+    def spread(self, value: Value, target: tuple[int, ...]) -> Value | None:
+        """``x[:, :, None, None]`` as ``x[:, None, None]``: new axes go where they are wanted."""
+        op = value.producer
+        if not isinstance(op, Op) or value.order is not None:
+            return None
+        if op.target == "fluxmod.getitem":
+            entries = list(op.args[1])
+        elif op.name == "unsqueeze" and isinstance(op.args[1], int):
+            entries = [slice(None)] * op.args[0].rank
+            entries.insert(op.args[1] % value.rank, None)
+        else:
+            return None
+        base = op.args[0]
+        if base.order is not None or any(e is not None and e != slice(None) for e in entries):
+            return None
+        kept = [a for a in target if entries[a] is not None]
+        if None not in entries or kept != sorted(kept):
+            return None
+        out = Value(value.shape, value.dtype, value.dynamic, order=plain_or(target))
+        moved = [entries[a] for a in target]
+        out.producer = Op("fluxmod.getitem", (base, moved), {}, out, op.where)
+        self.items.append(out.producer)
+        return out
 
     def plain(self, tree: Any) -> Any:
         """Every value of a tree in torch's order."""
@@ -504,13 +531,9 @@ class _Layout:
 
     def pad(self, op: Op, out: Value) -> None:
         value, amounts, *rest = op.args
-        pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
-        pairs = [(0, 0)] * (value.rank - len(pairs)) + pairs
-        moved = [pairs[a] for a in value.layout]
-        flat = [x for pair in moved[::-1] for x in pair]
-        while len(flat) > 2 and flat[-2:] == [0, 0]:
-            flat = flat[:-2]
-        op.args = (value, flat, *rest)
+        op.args = (value, _moved_pairs(amounts, value, 0), *rest)
+        if hinted := op.hints.get("sizes"):
+            op.hints = {"sizes": _moved_pairs(hinted, value, None)}
         out.order = value.order
 
     def reshape(self, op: Op, out: Value) -> None:
@@ -545,6 +568,13 @@ class _Layout:
         else:
             op.hints = {}
         out.order = plain_or(order)
+
+
+def _moved_pairs(amounts: Any, value: Value, empty: Any) -> list[Any]:
+    """The amounts of a padding, last axis first, for the axes as they lie."""
+    pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
+    pairs = [(empty, empty)] * (value.rank - len(pairs)) + pairs
+    return [x for axis in value.layout[::-1] for x in pairs[axis]]
 
 
 def _vector(value: Value) -> Value | None:

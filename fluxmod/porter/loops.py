@@ -11,16 +11,32 @@ __all__ = ["rolled", "unpacked"]
 
 _CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
 _UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
+_FIRST = re.compile(r"^(\w+)((?:, \w+)*) = (self[\w.\[\]\"]*)\[(\d+)\]\((\w+)\b(.*)$")
 _NUMBERED = re.compile(r"^(\w+?(?:s|x|z|ch|sh)(?=es$)|\w+(?=s$)|\w+(?=_list$))(?:s|es|_list)$")
 
 
 def rolled(lines: list[str], module: torch.nn.Module) -> list[str]:
     """Replace each run by ``for child in self.children:``."""
+    lines = _seeded(lines)
     for path in _lists(lines):
         while (run := _find(lines, path)) is not None:
             start, length, count, offset, others = run
             lines = _loop(lines, path, start, length, count, offset, others, module)
     return lines
+
+
+def _seeded(lines: list[str]) -> list[str]:
+    """``h = x`` ahead of calls that go on with ``h``, so that the first is like the others."""
+    out = list(lines)
+    for i in range(len(lines) - 1, 0, -1):
+        one, two = _FIRST.match(out[i - 1]), _FIRST.match(out[i])
+        if not one or not two or one[5] == one[1] or one[1] in re.findall(r"\w+", one[6]):
+            continue
+        follows = int(two[4]) == int(one[4]) + 1 and two[5] == one[1]
+        if follows and (one[1], one[2], one[3], one[6]) == (two[1], two[2], two[3], two[6]):
+            call = f"{one[1]}{one[2]} = {one[3]}[{one[4]}]({one[1]}{one[6]}"
+            out[i - 1 : i] = [f"{one[1]} = {one[5]}", call]
+    return out
 
 
 def unpacked(lines: list[str]) -> list[str]:

@@ -61,6 +61,9 @@ class _Builder:
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
+        self.parts: dict[
+            Any, Any
+        ] = {}  # results of chunk, split and unbind: what they are parts of
         self.passed: list[dict[Any, tuple[Any, Value]]] = [{}]  # what calls returned unchanged
         self.flow = True
         self.islands: set[int] = set()  # calls that compute some of it in float32
@@ -137,7 +140,8 @@ class _Builder:
             record = self.record
             known = record.names.get(node)
             passed = self.passed[-1].get(self.root_of(node))
-            by_call = isinstance(value.producer, Call)
+            made = value.producer
+            by_call = isinstance(made, Call) or getattr(made, "target", "") == "fluxmod.same"
             if known and by_call and passed is not None and passed[1] is value:
                 before = passed[0].names.get(record.index, ())
                 known = [n for n in known if n not in before]
@@ -332,6 +336,9 @@ class _Builder:
             values = self.read(source)
             value = values[index]
             self.env[node] = value
+            whole = source.args[0] if source.args else None
+            if isinstance(value, Value) and _shares(node, whole):
+                self.parts[node] = self.root_of(whole)
             self.note(node, value)
             return
         val = node.meta.get("val")
@@ -436,6 +443,12 @@ class _Builder:
 
     def write(self, target: Any, value: Value, self_node: Any = None, child: Any = None) -> None:
         """Let ``target`` hold ``value``, and everything that shares its storage follow."""
+        if target in self.parts or target in self.parts.values():
+            raise UnsupportedOpError(
+                f"port: {self.current.path or 'the model'} writes in place into the parts that "
+                "chunk, split or unbind gave, or into what they are parts of. Write into a slice, "
+                f"x[:, a:b], or make a new array.\n    near {self.current.where or 'its forward'}"
+            )
         self.env[target] = value
         self.stale.discard(target)
         if (state := self.held.get(target)) is not None:

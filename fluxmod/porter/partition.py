@@ -48,6 +48,8 @@ _SIZES = {
     "rms_norm": 1,
     "new_empty": 1,
     "affine_grid_generator": 1,
+    "pad": 1,
+    "constant_pad_nd": 1,
 }
 _DRAWS = (
     "dropout",

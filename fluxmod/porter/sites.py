@@ -240,7 +240,7 @@ class Numbers:
         if not isinstance(owner, ast.Name) or owner.id != "self":
             return None
         found = frame.f_locals["self"]
-        if found is not self.module:
+        if getattr(found, "__dict__", None) is not vars(self.module):  # torch may wrap a module
             return None
         for name in path:
             found = getattr(found, name)

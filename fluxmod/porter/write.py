@@ -32,7 +32,7 @@ from .words import (
 __all__ = ["write"]
 
 _TWICE = {"max", "min", "sort", "view_as_complex", "view_as_real", "scatter_add", "scatter",
-          "scatter_reduce", "copy", "lerp"}  # fmt: skip
+          "scatter_reduce", "copy", "lerp", "_weight_norm"}  # fmt: skip
 
 
 def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
@@ -428,6 +428,9 @@ class _Writer(Measures):
         else:
             name = self.fresh(["outputs"])
             self.assign(name, text)
+            holder = Value((), torch.float32)  # the name is taken while any of them is needed
+            self.last[id(holder)] = max(self.last.get(id(value), -1) for value in used)
+            self.bound[name] = holder
             for value in used:
                 self.text[id(value)] = pick(name, item.out, value)
                 self.values.append(value)

@@ -30,7 +30,7 @@ from parity_tests.compare import same
 
 OPERATORS = {
     row["op"]: int(row["models_using"])
-    for row in csv.DictReader(Path(__file__).with_name("aten_ops.csv").open())
+    for row in csv.DictReader(Path(__file__).with_name("aten_ops.csv").read_text().splitlines())
 }
 """Operators with their overloads, and the number of models that use each."""
 

@@ -10,6 +10,15 @@ from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 from parity_tests.porter.models.misc import DataDependent
 
 
+class Outer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = DataDependent()
+
+    def forward(self, x):
+        return self.body(x)
+
+
 class TwoProblems(torch.nn.Module):
     def forward(self, x):
         a = torch.linalg.svdvals(x)
@@ -17,8 +26,21 @@ class TwoProblems(torch.nn.Module):
 
 
 def test_python_that_decides_on_values_is_refused_with_its_place():
-    with pytest.raises(CaptureError, match="DataDependent"):
+    with pytest.raises(CaptureError) as caught:
+        porter.port(Outer(), torch.randn(2, 4))
+    text = str(caught.value)
+    assert "Outer cannot be traced in evaluation mode" in text
+    assert "Python decides on the values of a tensor" in text
+    assert "in body\n" in text
+    assert "models/misc.py:" in text
+    assert "if x.sum() > 0:" in text
+    assert "torch.cond" in text
+
+
+def test_a_refusal_prints_nothing_else(capfd):
+    with pytest.raises(CaptureError):
         porter.port(DataDependent(), torch.randn(2, 4))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_all_missing_operators_are_listed_at_once():

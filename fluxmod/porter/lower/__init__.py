@@ -16,4 +16,5 @@ def rule_of(target: str) -> Rule | None:
     """The rule of an operator: by name and overload, or by name."""
     if target in TABLE:
         return TABLE[target]
-    return TABLE.get(target.removeprefix("aten.").partition(".")[0])
+    plain = target.removeprefix("aten.").partition(".")[0]
+    return TABLE.get(plain) or TABLE.get(target.rpartition(".")[0])

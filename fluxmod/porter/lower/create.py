@@ -42,9 +42,8 @@ def _full(s: Scope, op: Op) -> str:
 
 @lower("arange")
 def _arange(s: Scope, op: Op) -> str:
-    numbers = [s.number(op, i) for i in range(len(op.args))]
-    if len(numbers) == 2 and numbers[0] == "0":
-        numbers = numbers[1:]
+    first = 1 if len(op.args) == 2 and op.args[0] == 0 else 0
+    numbers = [s.number(op, i) for i in range(first, len(op.args))]
     dtype = op.out.dtype
     floating = any(isinstance(a, float) for a in op.args)
     plain = dtype == torch.int64 or (floating and dtype == torch.float32)
@@ -84,4 +83,6 @@ def _random(s: Scope, op: Op) -> str:
     if op.name.endswith("_like"):
         text = s(op.args[0])
         return call(f"random.{function}", s.rngs(), f"{text}.shape", f"{text}.dtype")
-    return call(f"random.{function}", s.rngs(), f"({', '.join(s.sizes(op, 0))},)", _dtype(op))
+    sizes = s.sizes(op, 0)
+    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+    return call(f"random.{function}", s.rngs(), shape, _dtype(op))

@@ -9,7 +9,7 @@ import torch
 from fluxmod.nn import functional
 from fluxmod.porter.ir import Op, Size, Value
 
-from ._table import DTYPES, Scope, call, given, lower
+from ._table import DTYPES, Scope, call, given, lower, value_of
 
 
 def _plain(value: Any) -> str:
@@ -149,21 +149,33 @@ def _pad(s: Scope, op: Op) -> str:
     value, amounts = op.args[:2]
     mode = given(op, 2, "mode", "constant") if op.name == "pad" else "constant"
     fill = given(op, 3, "value", 0) if op.name == "pad" else given(op, 2, "value", 0)
-    pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
-    pairs = [(0, 0)] * (value.rank - len(pairs)) + pairs
-    if any(a < 0 for pair in pairs for a in pair):
+    if any(value_of(a) < 0 for a in amounts):
         if value.order not in (None, tuple(range(value.rank))):
             raise NotImplementedError("cropping a channels-last map by a negative padding")
+        plain = tuple(value_of(a) for a in amounts)
         return call(
-            "F.pad", s(value), str(tuple(amounts)), mode=None if mode == "constant" else repr(mode),
+            "F.pad", s(value), str(plain), mode=None if mode == "constant" else repr(mode),
             value=None if fill in (0, None, 0.0) else s(fill),
         )  # fmt: skip
+    hints = op.hints.get("sizes") or [None] * len(amounts)
+    texts = [_amount(s, a, hint) for a, hint in zip(amounts, hints, strict=True)]
+    pairs = [f"({texts[2 * i]}, {texts[2 * i + 1]})" for i in range(len(texts) // 2)][::-1]
+    pairs = ["(0, 0)"] * (value.rank - len(pairs)) + pairs
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "constant": None}
     shown = modes[mode]
+    widths = f"({', '.join(pairs)}{',' * (len(pairs) == 1)})"
     return call(
-        "jnp.pad", s(value), str(tuple(pairs)), mode=shown and repr(shown),
+        "jnp.pad", s(value), widths, mode=shown and repr(shown),
         constant_values=None if fill in (0, None, 0.0) else s(fill),
     )  # fmt: skip
+
+
+def _amount(s: Scope, amount: Any, hint: Any) -> str:
+    """One amount of a padding, as the source computes it from shapes where it does."""
+    if isinstance(hint, Size) and hint.form != ("lit",) and hint.value == value_of(amount):
+        if (text := s.try_size(hint)) is not None:  # type: ignore[attr-defined]
+            return str(text)
+    return s(amount) if isinstance(amount, Size) else repr(amount)
 
 
 @lower("pixel_shuffle", "pixel_unshuffle")

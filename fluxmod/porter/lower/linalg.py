@@ -78,3 +78,23 @@ def _view_as_real(s: Scope, op: Op) -> str:
 @lower("complex")
 def _complex(s: Scope, op: Op) -> str:
     return call("jax.lax.complex", s(op.args[0]), s(op.args[1]))
+
+
+@lower("_weight_norm")
+def _weight_norm(s: Scope, op: Op) -> str:
+    direction, magnitude, dim = op.args[0], op.args[1], given(op, 2, "dim", 0)
+    axes = tuple(a for a in range(direction.rank) if a != dim % direction.rank)
+    text = s(direction)
+    norm = f"jnp.linalg.norm({text}, axis={axes}, keepdims=True)"
+    if len(axes) != 2:
+        norm = f"jnp.sqrt(({text} ** 2).sum(axis={axes}, keepdims=True))"
+    return f"{text} * ({s(magnitude)} / {norm})"
+
+
+@lower("_grouped_mm", "transformers.grouped_mm_fallback")
+def _grouped_mm(s: Scope, op: Op) -> str:
+    """Rows in consecutive groups, each with its own matrix; torch gives where the groups end."""
+    rows, matrices, ends = op.args[0], op.args[1], given(op, 2, "offs")
+    if matrices.rank != 3 or rows.rank != 2 or ends is None:
+        raise NotImplementedError("_grouped_mm of other ranks than (2, 3)")
+    return call("jax.lax.ragged_dot", s(rows), s(matrices), f"jnp.diff({s(ends)}, prepend=0)")

@@ -6,30 +6,8 @@ from typing import Any
 
 from fluxmod.porter.ir import Op
 
-from ._table import Scope, call, given, lower
+from ._table import Scope, call, lower
 from .layers import _plain
-
-
-@lower("diff")
-def _diff(s: Scope, op: Op) -> str:
-    n, dim = given(op, 1, "n", 1), given(op, 2, "dim", -1)
-    ends = {"prepend": given(op, 3, "prepend"), "append": given(op, 4, "append")}
-    return call(
-        "jnp.diff", s(op.args[0]), n=None if n == 1 else str(n),
-        axis=None if dim == -1 else str(dim),
-        **{name: s(value) for name, value in ends.items() if value is not None},
-    )  # fmt: skip
-
-
-@lower("histc")
-def _histc(s: Scope, op: Op) -> str:
-    value, bins = op.args[0], given(op, 1, "bins", 100)
-    low, high = given(op, 2, "min", 0), given(op, 3, "max", 0)
-    text = s(value)
-    if low == high:
-        raise NotImplementedError("histc without a range")
-    counts = call("jnp.histogram", text, str(bins), f"({low!r}, {high!r})")
-    return f"{counts}[0].astype({text}.dtype)"
 
 
 def _conv_transpose(spatial: int) -> Any:
@@ -119,11 +97,3 @@ def _with_indices(spatial: int) -> Any:
 
 for _n in (1, 2, 3):
     lower(f"max_pool{_n}d_with_indices")(_with_indices(_n))
-
-
-@lower("_weight_norm")
-def _weight_norm(s: Scope, op: Op) -> str:
-    v, g, dim = op.args[0], op.args[1], given(op, 2, "dim", 0)
-    axes = tuple(a for a in range(v.rank) if a != dim % v.rank)
-    norm = call(f"jnp.sqrt(jnp.square({s(v)}).sum", f"axis={axes}", keepdims="True")
-    return f"{s(v)} * ({s(g)} / {norm}))"

@@ -148,18 +148,26 @@ lower("softmax", "_softmax")(_softmax("softmax"))
 lower("log_softmax", "_log_softmax")(_softmax("log_softmax"))
 
 
+def _asked(op: Op) -> str | None:
+    """The dtype that an operator was asked to compute in, None where it was not."""
+    dtype = op.kwargs.get("dtype")
+    if dtype is None or dtype == op.args[0].dtype:
+        return None
+    return "int" if dtype == torch.int64 else DTYPES[dtype]
+
+
 @lower("cumsum")
 def _cumsum(s: Scope, op: Op) -> str:
     if _scalar(op):
         return s(op.args[0])
-    return call("jnp.cumsum", s(op.args[0]), axis=str(given(op, 1, "dim")))
+    return call("jnp.cumsum", s(op.args[0]), axis=str(given(op, 1, "dim")), dtype=_asked(op))
 
 
 @lower("cumprod")
 def _cumprod(s: Scope, op: Op) -> str:
     if _scalar(op):
         return s(op.args[0])
-    return call("jnp.cumprod", s(op.args[0]), axis=str(given(op, 1, "dim")))
+    return call("jnp.cumprod", s(op.args[0]), axis=str(given(op, 1, "dim")), dtype=_asked(op))
 
 
 @lower("topk")
@@ -194,3 +202,24 @@ def _argsort(s: Scope, op: Op) -> str:
     return call(
         "jnp.argsort", s(op.args[0]), axis=str(given(op, 1, "dim", -1)), descending=descending
     )
+
+
+@lower("diff")
+def _diff(s: Scope, op: Op) -> str:
+    n, dim = given(op, 1, "n", 1), given(op, 2, "dim", -1)
+    ends = {k: given(op, i, k) for i, k in ((3, "prepend"), (4, "append"))}
+    return call(
+        "jnp.diff", s(op.args[0]), n=None if n == 1 else repr(n),
+        axis=None if dim in (-1, op.args[0].rank - 1) else repr(dim),
+        **{k: None if v is None else s(v) for k, v in ends.items()},
+    )  # fmt: skip
+
+
+@lower("histc")
+def _histc(s: Scope, op: Op) -> str:
+    """Counts of whole numbers; other bins are not torch's to the last place."""
+    bins, low, high = given(op, 1, "bins", 100), given(op, 2, "min", 0), given(op, 3, "max", 0)
+    if low != 0 or high != bins - 1:
+        raise NotImplementedError("histc with bins that are not the numbers 0 to n - 1")
+    counts = call("jnp.bincount", f"{s(op.args[0])}.astype(int)", length=s(bins))
+    return f"{counts}.astype({DTYPES[op.out.dtype]})"

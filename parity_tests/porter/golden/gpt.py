@@ -18,7 +18,7 @@ class CausalSelfAttention(nn.Module):
     """The port of ``parity_tests.porter.models.sequence.CausalSelfAttention``.
 
     Shape:
-        x: (N, 9, 16); returns (N, 9, 16).
+        x: (N, *, 16); returns (N, *, 16).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class GPTBlock(nn.Module):
     """The port of ``parity_tests.porter.models.sequence.GPTBlock``.
 
     Shape:
-        x: (N, 9, 16); returns (N, 9, 16).
+        x: (N, *, 16); returns (N, *, 16).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TiedLinear(nn.Module):
     """The port of ``torch.nn.modules.linear.Linear``.
 
     Shape:
-        input: (N, 9, 16); returns (N, 9, 23).
+        input: (N, *, 16); returns (N, *, 23).
     """
 
     def __call__(self, input: jax.Array) -> jax.Array:
@@ -89,7 +89,7 @@ class GPT(nn.Module):
     """The port of ``parity_tests.porter.models.sequence.GPT``.
 
     Shape:
-        idx: (N, 9); returns (N, 9, 23).
+        idx: (N, *); returns (N, *, 23).
     """
 
     def __init__(
@@ -118,7 +118,8 @@ class GPT(nn.Module):
         self.lm_head.weight = self.transformer["wte"].embedding
 
     def __call__(self, idx: jax.Array) -> jax.Array:
-        pos = jnp.arange(0, idx.shape[1])
+        t = idx.shape[1]
+        pos = jnp.arange(t)
         tok_emb = self.transformer["wte"](idx)
         pos_emb = self.transformer["wpe"](pos)
         x = self.transformer["drop"](tok_emb + pos_emb)

@@ -8,7 +8,7 @@ from flax import nnx
 from fluxmod import nn
 from fluxmod.nn import functional as F
 
-__all__ = ["InvertedResidual", "InvertedResidual2", "MobileNet", "SqueezeExcite"]
+__all__ = ["InvertedResidual", "MobileNet", "SqueezeExcite"]
 
 
 class SqueezeExcite(nn.Module):
@@ -45,26 +45,13 @@ class InvertedResidual(nn.Module):
 
     axes = nn.Axes(inputs=(nn.Channel(1),), output=nn.Channel(1))
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: nn.Module, use_res_connect: bool) -> None:
+        self.use_res_connect = use_res_connect
         self.conv = conv
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x + self.conv(x)
-
-
-class InvertedResidual2(nn.Module):
-    """The port of ``parity_tests.porter.models.vision.InvertedResidual``.
-
-    Shape:
-        x: (N, H, W, C); returns (N, H, W, C).
-    """
-
-    axes = nn.Axes(inputs=(nn.Channel(1),), output=nn.Channel(1))
-
-    def __init__(self, conv: nn.Module) -> None:
-        self.conv = conv
-
-    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.use_res_connect:
+            return x + self.conv(x)
         return self.conv(x)
 
 
@@ -89,9 +76,10 @@ class MobileNet(nn.Module):
                     nn.Hardswish(),
                     nn.Conv2d(8, 8, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(8),
-                )
+                ),
+                True,
             ),
-            InvertedResidual2(
+            InvertedResidual(
                 nn.Sequential(
                     nn.Conv2d(8, 32, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(32),
@@ -103,7 +91,8 @@ class MobileNet(nn.Module):
                     nn.Hardswish(),
                     nn.Conv2d(32, 12, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(12),
-                )
+                ),
+                False,
             ),
             InvertedResidual(
                 nn.Sequential(
@@ -116,9 +105,10 @@ class MobileNet(nn.Module):
                     SqueezeExcite(48, rngs=rngs),
                     nn.Conv2d(48, 12, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(12),
-                )
+                ),
+                True,
             ),
-            InvertedResidual2(
+            InvertedResidual(
                 nn.Sequential(
                     nn.Conv2d(12, 48, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(48),
@@ -131,7 +121,8 @@ class MobileNet(nn.Module):
                     SqueezeExcite(48, rngs=rngs),
                     nn.Conv2d(48, 16, kernel_size=1, bias=False, rngs=rngs),
                     nn.BatchNorm2d(16),
-                )
+                ),
+                False,
             ),
         )
         self.classifier = nn.Sequential(

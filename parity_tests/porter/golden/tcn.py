@@ -19,11 +19,11 @@ class Chomp1d(nn.Module):
 
     axes = nn.Axes(inputs=(nn.Channel(1),), output=nn.Channel(1))
 
-    def __init__(self, size0: int) -> None:
-        self.size0 = size0
+    def __init__(self, chomp_size: int) -> None:
+        self.chomp_size = chomp_size
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x[:, : self.size0]
+        return x[:, : -self.chomp_size]
 
 
 class TemporalBlock(nn.Module):
@@ -41,7 +41,6 @@ class TemporalBlock(nn.Module):
         n_outputs: int,
         kernel_size: int,
         dilation: int,
-        size0: int,
         downsample: nn.Module | None,
         dropout: float = 0.2,
         *,
@@ -55,7 +54,7 @@ class TemporalBlock(nn.Module):
             dilation=dilation,
             rngs=rngs,
         )
-        self.chomp1 = Chomp1d(size0)
+        self.chomp1 = Chomp1d((kernel_size - 1) * dilation)
         self.relu1 = nn.ReLU()
         self.dropout1 = nn.Dropout(p=dropout, rngs=rngs)
         self.net = nn.Sequential(self.conv1, self.chomp1, self.relu1, self.dropout1)
@@ -79,9 +78,9 @@ class TCN(nn.Module):
 
     def __init__(self, channels: tuple[int, ...] = (4, 6, 6), *, rngs: nnx.Rngs) -> None:
         self.network = nn.Sequential(
-            TemporalBlock(4, 4, 3, 1, -2, None, rngs=rngs),
-            TemporalBlock(4, 6, 3, 2, -4, nn.Conv1d(4, 6, kernel_size=1, rngs=rngs), rngs=rngs),
-            TemporalBlock(6, 6, 3, 4, -8, None, rngs=rngs),
+            TemporalBlock(4, 4, 3, 1, None, rngs=rngs),
+            TemporalBlock(4, 6, 3, 2, nn.Conv1d(4, 6, kernel_size=1, rngs=rngs), rngs=rngs),
+            TemporalBlock(6, 6, 3, 4, None, rngs=rngs),
         )
         self.linear = nn.Linear(channels[-1], 3, rngs=rngs)
 

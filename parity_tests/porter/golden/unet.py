@@ -8,7 +8,7 @@ from flax import nnx
 
 from fluxmod import nn
 
-__all__ = ["DoubleConv", "Down", "UNet", "Up", "Up2"]
+__all__ = ["DoubleConv", "Down", "UNet", "Up"]
 
 
 class DoubleConv(nn.Module):
@@ -69,29 +69,21 @@ class Up(nn.Module):
 
     def __call__(self, x1: jax.Array, x2: jax.Array) -> jax.Array:
         x1 = self.up(x1)
-        x1 = jnp.pad(x1, ((0, 0), (0, 1), (0, 1), (0, 0)))
-        x = jnp.concatenate([x2, x1], axis=-1)
-        return self.conv(x)
-
-
-class Up2(nn.Module):
-    """The port of ``parity_tests.porter.models.vision.Up``.
-
-    Shape:
-        x1: (N, H, W, C); x2: (N, H, W, C); returns (N, H, W, C).
-    """
-
-    axes = nn.Axes(inputs=(nn.Channel(1), nn.Channel(1)), output=nn.Channel(1))
-
-    def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs) -> None:
-        self.up = nn.ConvTranspose2d(
-            in_channels, in_channels // 2, kernel_size=2, stride=2, rngs=rngs
+        x1 = jnp.pad(
+            x1,
+            (
+                (0, 0),
+                (
+                    (x2.shape[1] - x1.shape[1]) // 2,
+                    x2.shape[1] - x1.shape[1] - (x2.shape[1] - x1.shape[1]) // 2,
+                ),
+                (
+                    (x2.shape[2] - x1.shape[2]) // 2,
+                    x2.shape[2] - x1.shape[2] - (x2.shape[2] - x1.shape[2]) // 2,
+                ),
+                (0, 0),
+            ),
         )
-        self.conv = DoubleConv(in_channels, out_channels, rngs=rngs)
-
-    def __call__(self, x1: jax.Array, x2: jax.Array) -> jax.Array:
-        x1 = self.up(x1)
-        x1 = jnp.pad(x1, ((0, 0), (0, 0), (0, 0), (0, 0)))
         x = jnp.concatenate([x2, x1], axis=-1)
         return self.conv(x)
 
@@ -112,7 +104,7 @@ class UNet(nn.Module):
         self.down1 = Down(width, width * 2, rngs=rngs)
         self.down2 = Down(width * 2, width * 4, rngs=rngs)
         self.up1 = Up(width * 4, width * 2, rngs=rngs)
-        self.up2 = Up2(width * 2, width, rngs=rngs)
+        self.up2 = Up(width * 2, width, rngs=rngs)
         self.outc = nn.Conv2d(width, n_classes, kernel_size=1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,0 +1,47 @@
+"""Random arrays for code of one's own: distribution, dtype, and torch's recording in its place."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fluxmod.nn import random
+from fluxmod.nn._random import replay
+
+
+def test_bernoulli_has_its_rate_and_only_zeros_and_ones():
+    mask = np.asarray(random.bernoulli(nnx.Rngs(0), 0.3, (20_000,)))
+    assert set(np.unique(mask)) == {0.0, 1.0}
+    assert abs(mask.mean() - 0.3) < 0.02
+
+
+def test_normal_and_uniform_have_their_moments():
+    draws = np.asarray(random.normal(nnx.Rngs(0), (20_000,)))
+    assert abs(draws.mean()) < 0.03
+    assert abs(draws.std() - 1) < 0.03
+    draws = np.asarray(random.uniform(nnx.Rngs(0), (20_000,)))
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert abs(draws.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("function", [random.normal, random.uniform])
+def test_the_dtype_asked_for(function):
+    assert function(nnx.Rngs(0), (3,), jnp.bfloat16).dtype == jnp.bfloat16
+    assert function(nnx.Rngs(0), (3,)).dtype == jnp.float32
+
+
+def test_a_recording_takes_the_place_of_a_draw():
+    recorded = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
+    with replay([recorded, recorded]):
+        same = random.normal(None, (2, 3, 4))
+        moved = random.normal(None, (2, 4, 3))
+    np.testing.assert_array_equal(same, recorded)
+    np.testing.assert_array_equal(moved, recorded.transpose(0, 2, 1))
+
+
+def test_without_a_source_it_says_what_to_pass():
+    with pytest.raises(ValueError, match="rngs="):
+        random.normal(None, (2,))

@@ -1,0 +1,226 @@
+"""Small modules, each with something that a careless porter gets wrong without an error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fluxmod import parity, porter
+from fluxmod._errors import UnsupportedOpError
+
+LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
+DIM = 6
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(DIM, DIM)
+
+
+class CopyThenWrite(Linear):
+    def forward(self, x):
+        y = self.fc(x)
+        z = y.clone()
+        z[:, 1:3] = 0.0
+        return y, z
+
+
+class WriteThroughChunk(Linear):
+    def forward(self, x):
+        y = self.fc(x)
+        with torch.no_grad():
+            first, second = y.chunk(2, dim=1)
+            first.mul_(2.0)
+        return y, second
+
+
+class WriteThroughTranspose(Linear):
+    def forward(self, x):
+        y = self.fc(x)
+        y.t()[1] = 3.0
+        y[0, 2:4] += 1.0
+        return y
+
+
+class ReadAfterWrite(Linear):
+    def forward(self, x):
+        y = self.fc(x)
+        view = y[:, :3]
+        y.mul_(2.0)
+        return view + y[:, 3:]
+
+
+class Identity(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class ResidualAroundIdentity(Linear):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Identity(), nn.Identity(), nn.Linear(DIM, DIM))
+        self.skip = Identity()
+
+    def forward(self, x):
+        x = self.fc(x)
+        return self.skip(x) + self.body(x)
+
+
+class HandsTwoThrough(nn.Module):
+    def forward(self, x, mask):
+        return (x, mask) if not self.training else (x * 1.0, mask)
+
+
+class TwoThrough(Linear):
+    def __init__(self):
+        super().__init__()
+        self.pass_on = HandsTwoThrough()
+
+    def forward(self, x):
+        y, z = self.pass_on(self.fc(x), x)
+        return y * z
+
+
+class OldStatistic(Linear):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("average", torch.zeros(DIM))
+
+    def forward(self, x):
+        x = self.fc(x)
+        before = self.average * 1.0
+        if self.training:
+            self.average.mul_(0.9)
+            self.average.add_(0.1 * x.detach().mean(0))
+        return x - before, x - self.average
+
+
+class Counter(Linear):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+        return self.fc(x) * (self.calls > 0)
+
+
+class Island(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(DIM))
+
+    def forward(self, x):
+        dtype = x.dtype
+        x = x.to(torch.float32)
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.weight * x.to(dtype)
+
+
+class ResidualAroundIsland(Linear):
+    def __init__(self):
+        super().__init__()
+        self.norm = Island()
+
+    def forward(self, x):
+        x = self.fc(x)
+        return x + self.norm(x)
+
+
+class TwoOutputsAtOnce(Linear):
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(DIM, DIM)
+
+    def both(self, layer, x):
+        y = layer(x)
+        return {"y": y, "more": {"z": y * 2, "w": y.sum(1)}}
+
+    def forward(self, x):
+        first = self.both(self.fc, x)
+        second = self.both(self.other, x)
+        return first["more"]["z"], second["y"], first["y"], second["more"]["w"]
+
+
+class Reparameterised(Linear):
+    def forward(self, x):
+        mean = self.fc(x)
+        if self.training:
+            return mean + torch.randn_like(mean) * 0.5
+        return mean
+
+
+class Branches(nn.Module):
+    def __init__(self, residual):
+        super().__init__()
+        self.residual = residual
+        self.fc = nn.Linear(DIM, DIM)
+
+    def forward(self, x):
+        if self.residual:
+            return x + F.relu(self.fc(x))
+        return F.relu(self.fc(x))
+
+
+class Flags(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Branches(True), Branches(False), Branches(True)])
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Lists(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scales = nn.ParameterList([torch.randn(DIM) for _ in range(3)])
+        self.named = nn.ParameterDict({"shift": torch.randn(DIM)})
+
+    def forward(self, x):
+        for scale in self.scales:
+            x = x * scale
+        return x + self.named["shift"]
+
+
+class Shared(Linear):
+    def __init__(self):
+        super().__init__()
+        self.again = self.fc
+        self.tied = nn.Linear(DIM, DIM, bias=False)
+        self.tied.weight = self.fc.weight
+
+    def forward(self, x):
+        return self.tied(self.again(F.relu(self.fc(x))))
+
+
+CASES = [
+    CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
+    TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
+    Flags, Lists, Shared,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_both_modes_are_torchs(case):
+    torch.manual_seed(0)
+    model, x = case(), torch.randn(3, DIM)
+    ported = porter.port(model, x)
+    parity.check(model, ported, x, options=LEVELS).require()
+
+
+def test_a_flag_is_an_if_in_one_class():
+    text = porter.translate(Flags(), torch.randn(3, DIM)).text
+    assert text.count("class Branches") == 1
+    assert "if self.residual:" in text
+
+
+def test_a_write_into_a_part_of_a_split_is_refused():
+    with pytest.raises(UnsupportedOpError, match="Write into a slice"):
+        porter.port(WriteThroughChunk(), torch.randn(3, DIM))

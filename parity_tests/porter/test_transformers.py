@@ -1,0 +1,55 @@
+"""Models of ``transformers``, unchanged: torch's outputs, at another size too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fluxmod import parity, porter
+from parity_tests.porter.hub import HUB, make
+from parity_tests.porter.test_feed import compare
+
+pytest.importorskip("transformers", reason="models of transformers; install the extra 'test'")
+pytestmark = pytest.mark.filterwarnings("ignore")
+QUICK = ("bert", "gpt2", "llama", "vit")
+UNROLLED = ("mamba",)  # its Python loop runs over the tokens: the length is the example's
+
+
+def plain(output):
+    return (
+        {key: plain(value) for key, value in output.items()} if hasattr(output, "items") else output
+    )
+
+
+def names(every):
+    return list(HUB) if every else list(QUICK)
+
+
+@pytest.fixture(scope="module")
+def every(request):
+    return request.config.getoption("--samples") == "all"
+
+
+@pytest.mark.parametrize("name", list(HUB))
+def test_a_model_and_its_port_give_the_same(name, every):
+    if name not in names(every):
+        pytest.skip("runs with --samples=all")
+    model, inputs = make(name)
+    ported = porter.port(model, **inputs)
+    larger = {key: torch.cat([value, value.flip(0)[:1]]) for key, value in inputs.items()}
+    if name not in UNROLLED and name not in ("t5", "whisper"):
+        larger = {
+            key: value if value.is_floating_point() else torch.cat([value, value[:, :2]], 1)
+            for key, value in larger.items()
+        }
+    with torch.no_grad():
+        compare(plain(porter.feed(ported, **inputs)), plain(model(**inputs)))
+        compare(plain(porter.feed(ported, **larger)), plain(model(**larger)))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_certificate_of_a_language_model(name):
+    model, inputs = make(name)
+    ported = porter.port(model, **inputs)
+    levels = parity.Options(levels=("L0", "L1"), per_module=False)
+    parity.check(model, ported, options=levels, **inputs).require()
