@@ -143,9 +143,9 @@ def _lines(rows: list[Record]) -> Iterator[str]:
         yield f"## {title}"
         yield ""
         yield (
-            f"{len(chosen)} entries, {equal} equal on every sample run; {run} of {available} samples "
-            f"run; {sum(r.refused for r in chosen)} of {sum(r.refusals for r in chosen)} error "
-            "inputs refused."
+            f"{len(chosen)} entries, {equal} equal on every sample run; {run} of {available} "
+            f"samples run; {sum(r.refused for r in chosen)} of {sum(r.refusals for r in chosen)} "
+            "error inputs refused."
         )
         yield ""
         yield "| name | samples | L1 | L2 | L6 | refused | status |"
