@@ -70,14 +70,22 @@ def linear_cross_entropy(
     wide = math.prod(linear_kernel.shape[1:])
     kernel = linear_kernel.reshape(input.shape[-1], wide)
     bias = None if linear_bias is None else linear_bias.reshape(wide)
-    plain = linear_kernel.ndim == 2 and input.ndim == 2 and not soft and label_smoothing == 0.0
+    plain = linear_kernel.ndim == 2 and not soft and label_smoothing == 0.0
     whole = options is None or not plain or not input.shape[0]
+    one_row = not whole and input.ndim == 1
+    if one_row:
+        input, target = input[None], jnp.asarray(target)[None]
 
     def losses(rows: jax.Array, labels: jax.Array, how: str) -> jax.Array:
-        logits = linear(rows, kernel, bias, precision=precision)
-        logits = logits.reshape(*rows.shape[:-1], *linear_kernel.shape[1:])
+        if whole:
+            logits = linear(rows, kernel, bias, precision=precision)
+            logits = logits.reshape(*rows.shape[:-1], *linear_kernel.shape[1:])
+        else:  # logits of half precision would be rounded before they are exponentiated
+            wide_type = compute_dtype(rows.dtype)
+            logits = jnp.matmul(rows, kernel, precision=precision, preferred_element_type=wide_type)
+            logits = logits if bias is None else logits + bias.astype(wide_type)
         return cross_entropy(
-            logits if whole else logits.astype(compute_dtype(logits.dtype)),
+            logits,
             labels,
             weight,
             ignore_index=ignored,
@@ -91,6 +99,8 @@ def linear_cross_entropy(
     check_indices(target, wide, who, "labels", ignore=ignored)
     size = rows_per_chunk(options, input.shape[0], input.shape[1], wide)
     loss = _in_chunks(losses, input, target, size, ignored)
+    if one_row and reduction == "none":
+        loss = loss[0]
     if reduction != "mean":
         return reduced(loss, reduction, who).astype(input.dtype)
     share = jnp.ones((wide,), loss.dtype) if weight is None else weight.astype(loss.dtype)
