@@ -11,8 +11,8 @@ __all__ = ["max", "min"]
 def max(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, jax.Array]:
     """The largest values along an axis and their places; the twin of ``torch.max(input, dim)``.
 
-    The gradient goes to the place alone. That of ``jnp.max`` is shared by all equal values, and is
-    NaN where the compiler computes ``input`` twice with different rounding.
+    The gradient goes to the place alone. That of ``jnp.max`` is shared by all equal values, and was
+    NaN in a compiled PointNet.
 
     >>> [a.tolist() for a in max(jnp.array([[1.0, 3.0, 3.0]]), 1)]
     [[3.0], [1]]

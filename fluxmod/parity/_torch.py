@@ -19,7 +19,10 @@ from ._trees import leaves, map_leaves
 __all__ = ["record_masks", "run_torch", "to_tensor"]
 
 
-_SAMPLED = ("aten::exponential_", "aten::normal_", "aten::randn", "aten::randn_like")
+_SAMPLED = (
+    "aten::exponential_", "aten::normal_", "aten::rand", "aten::rand_like", "aten::randn",
+    "aten::randn_like",
+)  # fmt: skip
 
 
 class _MaskRecorder(TorchDispatchMode):

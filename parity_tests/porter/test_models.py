@@ -25,6 +25,14 @@ def test_a_model_and_its_port_are_equal(name):
     parity.check(model, ported, *inputs, options=LEVELS).require()
 
 
+@pytest.mark.parametrize("name", ["ema", "flash"])
+def test_every_level_of_the_certificate(name):
+    """Training steps, torch's masks and every submodule on its own, too."""
+    model, inputs = ZOO[name].make()
+    report = parity.check(model, porter.port(model, *inputs), *inputs).require()
+    assert {row.level for row in report.rows} == {"L0", "L1", "L2", "L4", "L5"}
+
+
 @pytest.mark.parametrize("row", CATALOG, ids=lambda row: row.name)
 def test_a_note_model_and_its_port_are_equal(row):
     args, kwargs = row.make(3)

@@ -154,6 +154,31 @@ class Reparameterised(Linear):
         return mean
 
 
+class DropPath(nn.Module):
+    """As in timm and transformers: a uniform draw, rounded down."""
+
+    def __init__(self, drop_prob):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x):
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep_prob = 1 - self.drop_prob
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        random_tensor = keep_prob + torch.rand(shape, dtype=x.dtype, device=x.device)
+        return x.div(keep_prob) * random_tensor.floor_()
+
+
+class StochasticDepth(Linear):
+    def __init__(self):
+        super().__init__()
+        self.drop_path = DropPath(0.4)
+
+    def forward(self, x):
+        return x + self.drop_path(self.fc(x))
+
+
 class Branches(nn.Module):
     def __init__(self, residual):
         super().__init__()
@@ -203,7 +228,7 @@ class Shared(Linear):
 CASES = [
     CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
     TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
-    Flags, Lists, Shared,
+    StochasticDepth, Flags, Lists, Shared,
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fluxmod._errors import LayoutError
 from fluxmod.nn._check import check_floating, tuple_of
-from fluxmod.nn._random import RandomSource, stream_key
+from fluxmod.nn._random import RandomSource, drawn
 
 __all__ = [
     "fractional_max_pool2d",
@@ -154,7 +154,9 @@ def _fractional(
         raise ValueError(f"{who}: windows of {k} do not fit {out} times into {space}.")
     shape = (x.shape[0], x.shape[-1], nd)
     if samples is None:
-        samples = jax.random.uniform(stream_key(rngs, who), shape, x.dtype)
+        samples = drawn(
+            rngs, lambda key: jax.random.uniform(key, shape, x.dtype), shape, True, who
+        ).astype(x.dtype)
     if samples.ndim != 3 or samples.shape[1:] != shape[1:] or len(samples) < len(x):
         raise ValueError(
             f"{who}: expected samples of shape {shape}, or for a larger batch, got "
