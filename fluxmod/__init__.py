@@ -15,6 +15,7 @@ _SUBPACKAGES = ("convert", "doctor", "models", "nn", "optim", "parity", "porter"
 _NAMES = {
     "checked": "fluxmod.nn",
     "freeze": "fluxmod.convert",
+    "jit": "fluxmod.nn",
     "load_state_dict": "fluxmod.convert",
     "named_parameters": "fluxmod.convert",
     "parameter_count": "fluxmod.convert",
@@ -28,6 +29,7 @@ __all__ = [
     "convert",
     "doctor",
     "freeze",
+    "jit",
     "load_state_dict",
     "models",
     "named_parameters",

@@ -73,6 +73,8 @@ from ._groupnorm import GroupNorm as GroupNorm
 from ._groupnorm import InstanceNorm1d as InstanceNorm1d
 from ._groupnorm import InstanceNorm2d as InstanceNorm2d
 from ._groupnorm import InstanceNorm3d as InstanceNorm3d
+from ._jit import Compiled as Compiled
+from ._jit import jit as jit
 from ._layernorm import LayerNorm as LayerNorm
 from ._lazy import LazyBatchNorm1d as LazyBatchNorm1d
 from ._lazy import LazyBatchNorm2d as LazyBatchNorm2d
@@ -212,6 +214,7 @@ __all__ = [
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
+    "Compiled",
     "ConstantPad1d",
     "ConstantPad2d",
     "ConstantPad3d",
@@ -361,6 +364,7 @@ __all__ = [
     "functional",
     "init",
     "is_trainable",
+    "jit",
     "named_children",
     "named_modules",
     "named_variables",

@@ -1,6 +1,7 @@
 """The page of operators: ``python -m parity_tests.porter.operators docs/porter-operators.md``.
 
-It joins what ``pytest --samples=all parity_tests/porter/test_ops.py`` left behind.
+It joins what the last runs of ``parity_tests/porter/test_ops.py`` left behind: of some samples,
+or with ``--samples=all`` of 25 each.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
     yield (
         "Operators that 207 public models use once `torch.export` has captured them, by the number "
         "of models. Each is proven on torch's own samples (`op_db`): a module that calls it is "
-        "ported, and outputs and gradients are compared with torch's in float64, limit 1e-10; of "
-        "entries with many samples 25, evenly chosen."
+        "ported, and outputs and gradients are compared with torch's in float64, limit 1e-10. "
+        "`make test` takes one sample of each entry, `make test-all` up to 25, evenly chosen."
     )
     yield ""
     yield (
         f"{tested} of {len(rows)} operators met in {len(records)} entries of `op_db`; {run} of "
-        f"{available} samples equal, {refused} refused with an error that names the obstacle."
+        f"{available} samples run and equal, {refused} refused with an error that names the "
+        "obstacle."
     )
     yield ""
     yield "| operator | models | proven by | samples | worst L1 | refused |"

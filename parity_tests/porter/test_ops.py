@@ -20,17 +20,16 @@ def test_operator(label, request):
     everything = request.config.getoption("--samples") == "all"
     with any_algorithm():
         result = run(entries()[label], most=MANY if everything else 1, every=everything)
-    if everything:
-        RECORDS.mkdir(parents=True, exist_ok=True)
-        record = {
-            "name": label,
-            "run": result.run,
-            "available": result.available,
-            "worst": result.worst,
-            "refused": result.refused,
-            "reached": sorted(result.reached),
-            "problems": len(result.problems),
-        }
-        (RECORDS / f"{label}.json").write_text(json.dumps(record))
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": label,
+        "run": result.run,
+        "available": result.available,
+        "worst": result.worst,
+        "refused": result.refused,
+        "reached": sorted(result.reached),
+        "problems": len(result.problems),
+    }
+    (RECORDS / f"{label}.json").write_text(json.dumps(record))
     assert not result.problems, "\n".join(result.problems)
     assert result.run or result.refused
