@@ -154,9 +154,9 @@ CHECKS: dict[str, Callable[[Case], Any]] = {
     "round_trip": round_trip,
     "repr": printed,
     "float32": float32,
-    "whole": whole,
 }
-"""``whole`` is structure, float64 with all gradients and float32 in two compiled programs."""
+TOGETHER = {"whole": whole}
+"""Structure, float64 with all gradients and state, and float32, in two compiled programs."""
 
 
 def run(case: Case, check: str) -> None:
@@ -168,7 +168,7 @@ def run(case: Case, check: str) -> None:
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
     ):
-        CHECKS[check](case)
+        (CHECKS | TOGETHER)[check](case)
 
 
 def both_raise(
