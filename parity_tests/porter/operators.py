@@ -34,7 +34,7 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
             by_name.setdefault(plain(op), []).append(record)
     rows = [(op, models, by_name.get(plain(op), [])) for op, models in OPERATORS.items()]
     tested = sum(bool(found) for *_, found in rows)
-    run, available = (sum(r[key] for r in records) for key in ("run", "available"))
+    run = sum(r["run"] for r in records)
     refused = sum(sum(r["refused"].values()) for r in records)
     yield "# Operators of the porter"
     yield ""
@@ -46,9 +46,8 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"{tested} of {len(rows)} operators met in {len(records)} entries of `op_db`; {run} of "
-        f"{available} samples run and equal, {refused} refused with an error that names the "
-        "obstacle."
+        f"{tested} of {len(rows)} operators met in {len(records)} entries of `op_db`; {run} "
+        f"samples run and equal, {refused} refused with an error that names the obstacle."
     )
     yield ""
     yield "| operator | models | proven by | samples | worst L1 | refused |"
@@ -67,11 +66,11 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def elsewhere(op: str) -> str:
-    """Where an operator is proven that no entry of ``op_db`` reaches."""
+    """What there is for an operator that no entry of ``op_db`` reaches."""
     if plain(op) in LAYERS:
         return "as a layer: `docs/coverage.md`"
     if lower.rule_of(op) is not None:
-        return "by the models of `parity_tests/porter`"
+        return "a rule; no entry of `op_db` reaches it"
     return "structure: it leaves no text of its own, or is refused by name"
 
 
