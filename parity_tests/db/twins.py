@@ -117,7 +117,7 @@ TWINS: dict[str, Twin] = {
         {name: Perm((1, 0)) for name in _PROJECTIONS},
         rename={name: name.replace("weight", "kernel") for name in _PROJECTIONS},
     ),
-    "dropout2d": _map(2),
+    "dropout2d": Twin({"input": Channel(1)}, Channel(1)),  # three axes are (N, C, L) in torch
     "dropout3d": _map(3),
     "feature_alpha_dropout": Twin({"input": Channel(1)}, Channel(1)),
     "group_norm": Twin({"input": Channel(1)}, Channel(1), rename={"weight": "scale"}),
