@@ -36,6 +36,7 @@ test: $(VENV)/.test ## the whole test suite
 test-all: $(VENV)/.test ## the suite with every sample instead of a subset; long
 	$(PYTEST) --samples=all $(ARGS)
 	$(BIN)/python -m parity_tests.db.coverage docs/coverage.md
+	$(BIN)/python -m parity_tests.porter.operators docs/porter-operators.md
 
 bench: $(VENV)/.demo ## fluxmod against torch eager, torch.compile and plain nnx
 	$(BIN)/python -m benchmarks $(ARGS)

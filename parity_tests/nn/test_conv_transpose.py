@@ -11,9 +11,9 @@ from torch import nn as tnn
 from fluxmod import nn
 from fluxmod._errors import LayoutError
 from fluxmod.nn import functional as F
+from parity_tests.db.modules import cases_of, classes
 from parity_tests.nn.cases import CHECKS, Case, both_raise, run
 from parity_tests.nn.functional.both import equal
-from parity_tests.nn.samples import cases_of
 
 X1, X2, X3 = (2, 4, 6), (2, 4, 5, 3), (2, 4, 2, 4, 3)
 
@@ -86,12 +86,7 @@ def test_refused_as_in_torch(case):
 
 @pytest.mark.parametrize(
     "case",
-    [
-        case
-        for nd in (1, 2, 3)
-        for name in [f"ConvTranspose{nd}d"]
-        for case in cases_of(getattr(tnn, name), getattr(nn, name), every=False)
-    ],
+    [case for nd in (1, 2, 3) for case in cases_of(classes()[f"ConvTranspose{nd}d"])],
     ids=str,
 )
 def test_torch_samples(case):

@@ -18,7 +18,7 @@ from fluxmod.nn import functional as F
 from fluxmod.nn._module import Buffer, Module
 from fluxmod.nn.rules import Leaf
 
-from .parametrizations import norm_except, output_axis, power_iterations
+from .parametrizations import as_matrix, norm_except, output_axis, power_iterations
 from .parametrize import leaf_of
 
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
@@ -54,7 +54,7 @@ class _SpectralNorm:
     def divided(self, module: Any, steps: int) -> jax.Array:
         """The weight after some power iterations."""
         orig, u, v = (getattr(module, f"{self.name}_{part}") for part in ("orig", "u", "v"))
-        matrix = jnp.moveaxis(orig[...], self.dim, 0).reshape(orig.shape[self.dim], -1)
+        matrix = as_matrix(orig[...], self.dim)
         # the transpose's vectors the other way round: here v comes before u
         right, left = power_iterations(matrix.mT, v[...], u[...], steps, self.eps)
         if steps:

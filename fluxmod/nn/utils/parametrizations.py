@@ -16,6 +16,7 @@ from fluxmod.nn._module import Buffer, Module
 from .parametrize import register_parametrization, weight_of
 
 __all__ = [
+    "as_matrix",
     "norm_except",
     "orthogonal",
     "output_axis",
@@ -154,7 +155,7 @@ class _SpectralNorm(Module):
         self.dim, self.eps = dim % weight.ndim, eps
         if weight.ndim > 1:
             self.n_power_iterations = n_power_iterations
-            matrix = self._matrix(weight)
+            matrix = as_matrix(weight, self.dim)
             u, v = (jax.random.normal(rngs.params(), (n,), weight.dtype) for n in matrix.shape)
             u, v = power_iterations(matrix, u, F.normalize(v, dim=0, eps=eps), 15, eps)
             self._u, self._v = Buffer(u), Buffer(v)
@@ -162,7 +163,7 @@ class _SpectralNorm(Module):
     def __call__(self, weight: jax.Array) -> jax.Array:
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
-        matrix, u, v = self._matrix(weight), self._u[...], self._v[...]
+        matrix, u, v = as_matrix(weight, self.dim), self._u[...], self._v[...]
         if self.training:
             u, v = power_iterations(matrix, u, v, self.n_power_iterations, self.eps)
             self._u.set_value(u)
@@ -172,9 +173,6 @@ class _SpectralNorm(Module):
     def right_inverse(self, value: jax.Array) -> jax.Array:
         """Take the value as it is."""
         return value
-
-    def _matrix(self, weight: jax.Array) -> jax.Array:
-        return jnp.moveaxis(weight, self.dim, 0).reshape(weight.shape[self.dim], -1)
 
 
 class _Orthogonal(Module):
@@ -245,6 +243,11 @@ def norm_except(v: jax.Array, dim: int) -> jax.Array:
         return jnp.sqrt((v * v.conj()).real.sum())
     axes = tuple(axis for axis in range(v.ndim) if axis != dim % v.ndim)
     return jnp.sqrt((v * v.conj()).real.sum(axes, keepdims=True))
+
+
+def as_matrix(weight: jax.Array, dim: int) -> jax.Array:
+    """One row for each index of an axis."""
+    return jnp.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
 
 
 def output_axis(module: Any) -> int:

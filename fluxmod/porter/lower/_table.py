@@ -80,3 +80,13 @@ def call(function: str, *arguments: str, **keywords: Any) -> str:
     """Text of a call; keywords that are None are left out."""
     named = [f"{key}={value}" for key, value in keywords.items() if value is not None]
     return f"{function}({', '.join([*(a for a in arguments if a), *named])})"
+
+
+def tuple_text(parts: list[str]) -> str:
+    """Text of a tuple of any length."""
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def has_no_axes(op: Op) -> bool:
+    """Whether the array has no axes: torch then takes 0 and -1, and does nothing along them."""
+    return not op.args[0].rank

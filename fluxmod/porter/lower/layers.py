@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from fluxmod.nn import functional
 from fluxmod.porter.ir import Op, Size, Value
 
-from ._table import DTYPES, Scope, call, given, lower, value_of
+from ._table import DTYPES, Scope, call, given, lower, tuple_text, value_of
 
 
 def _plain(value: Any) -> str:
@@ -18,7 +17,7 @@ def _plain(value: Any) -> str:
     return repr(tuple(value) if isinstance(value, list) else value)
 
 
-def _pool(name: str, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
+def _pool(name: str, names: tuple[str, ...], defaults: dict[str, Any], **always: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
         arguments = dict(zip(names, op.args[1:], strict=False)) | op.kwargs
         if arguments.get("stride") in ([], (), arguments.get("kernel_size")):
@@ -31,7 +30,7 @@ def _pool(name: str, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
             if isinstance(value, (list, tuple)) and all(v == defaults.get(key) for v in value):
                 continue
             extra[key] = _plain(value)
-        return call(f"F.{name}", s(op.args[0]), _sized(s, op, arguments[first]), **extra)
+        return call(f"F.{name}", s(op.args[0]), _sized(s, op, arguments[first]), **extra, **always)
 
     return rule
 
@@ -52,6 +51,9 @@ _DEFAULTS = {"padding": 0, "dilation": 1, "ceil_mode": False, "count_include_pad
              "divisor_override": None, "stride": None}  # fmt: skip
 for _d in ("1d", "2d", "3d"):
     lower(f"max_pool{_d}")(_pool(f"max_pool{_d}", _MAX, _DEFAULTS))
+    lower(f"max_pool{_d}_with_indices")(
+        _pool(f"max_pool{_d}", _MAX, _DEFAULTS, return_indices="True")
+    )
     lower(f"avg_pool{_d}")(_pool(f"avg_pool{_d}", _AVG, _DEFAULTS))
     for _kind in ("avg", "max"):
         lower(f"adaptive_{_kind}_pool{_d}")(
@@ -72,7 +74,7 @@ def _layer_norm(s: Scope, op: Op) -> str:
     weight, bias = given(op, 2, "weight"), given(op, 3, "bias")
     eps = given(op, 4, "eps", 1e-5)
     return call(
-        "F.layer_norm", s(op.args[0]), f"({', '.join(s.sizes(op))},)" if shape else "()",
+        "F.layer_norm", s(op.args[0]), tuple_text(s.sizes(op)) if shape else "()",
         "None" if weight is None and bias is not None else "" if weight is None else s(weight),
         "" if bias is None else s(bias), eps=None if eps == 1e-5 else repr(eps),
     )  # fmt: skip
@@ -82,7 +84,7 @@ def _layer_norm(s: Scope, op: Op) -> str:
 def _rms_norm(s: Scope, op: Op) -> str:
     weight, eps = given(op, 2, "weight"), given(op, 3, "eps")
     return call(
-        "F.rms_norm", s(op.args[0]), f"({', '.join(s.sizes(op))},)",
+        "F.rms_norm", s(op.args[0]), tuple_text(s.sizes(op)),
         "" if weight is None else s(weight), eps=None if eps is None else repr(eps),
     )  # fmt: skip
 
@@ -120,28 +122,31 @@ def _embedding(s: Scope, op: Op) -> str:
     return call("F.embedding", s(index), s(table))
 
 
-def _conv(spatial: int) -> Any:
-    name = f"conv{spatial}d"
-    perm = {1: "2, 1, 0", 2: "2, 3, 1, 0", 3: "2, 3, 4, 1, 0"}[spatial]
+_CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_TRANSPOSED = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
+
+
+def _conv(name: str, spatial: int, settings: dict[str, int]) -> Any:
+    """A convolution; ``settings`` are the arguments after the bias, in torch's order."""
+    perm = (*range(2, 2 + spatial), 1, 0)
 
     def rule(s: Scope, op: Op) -> str:
-        keys = ("bias", "stride", "padding", "dilation", "groups")
-        arguments = dict(zip(keys, op.args[2:], strict=False)) | op.kwargs
+        arguments = dict(zip(("bias", *settings), op.args[2:], strict=False)) | op.kwargs
         bias = arguments.pop("bias", None)
-        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
         extra = {}
         for key, value in arguments.items():
             values = value if isinstance(value, (list, tuple)) else [value]
-            if any(v != defaults[key] for v in values):
+            if any(v != settings[key] for v in values):
                 extra[key] = _plain(value)
-        kernel = s.permuted(op.args[1], tuple(int(p) for p in perm.split(", ")))  # type: ignore[attr-defined]
+        kernel = s.permuted(op.args[1], perm)  # type: ignore[attr-defined]
         return call(f"F.{name}", s(op.args[0]), kernel, "" if bias is None else s(bias), **extra)
 
     return rule
 
 
 for _n in (1, 2, 3):
-    lower(f"conv{_n}d")(_conv(_n))
+    lower(f"conv{_n}d")(_conv(f"conv{_n}d", _n, _CONV))
+    lower(f"conv_transpose{_n}d")(_conv(f"conv_transpose{_n}d", _n, _TRANSPOSED))
 
 
 @lower("constant_pad_nd", "pad")
@@ -163,9 +168,8 @@ def _pad(s: Scope, op: Op) -> str:
     pairs = ["(0, 0)"] * (value.rank - len(pairs)) + pairs
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "constant": None}
     shown = modes[mode]
-    widths = f"({', '.join(pairs)}{',' * (len(pairs) == 1)})"
     return call(
-        "jnp.pad", s(value), widths, mode=shown and repr(shown),
+        "jnp.pad", s(value), tuple_text(pairs), mode=shown and repr(shown),
         constant_values=None if fill in (0, None, 0.0) else s(fill),
     )  # fmt: skip
 
@@ -180,21 +184,17 @@ def _amount(s: Scope, amount: Any, hint: Any) -> str:
 
 @lower("pixel_shuffle", "pixel_unshuffle")
 def _pixel_shuffle(s: Scope, op: Op) -> str:
-    if not hasattr(functional, op.name):
-        raise NotImplementedError(op.name)
     return call(f"F.{op.name}", s(op.args[0]), s.number(op, 1))
 
 
 def _interpolate(mode: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
-        if not hasattr(functional, "interpolate"):
-            raise NotImplementedError("interpolate")
         size = given(op, 1, "output_size")
         factors = op.args[-1] if isinstance(op.args[-1], (list, tuple)) and size is None else None
         corners = next((a for a in op.args[2:] if isinstance(a, bool)), None)
         keywords: dict[str, Any] = {}
         if size is not None:
-            keywords["size"] = f"({', '.join(s.sizes(op))},)"
+            keywords["size"] = tuple_text(s.sizes(op))
         elif factors is not None:
             keywords["scale_factor"] = _plain(factors)
         return call(
@@ -235,7 +235,7 @@ def _bernoulli(s: Scope, op: Op) -> str:
     like = op.args[0]
     made = like.producer
     if isinstance(made, Op) and made.name in ("new_empty", "empty", "new_zeros", "zeros"):
-        shape = f"({', '.join(s.sizes(made, 1 if made.name.startswith('new_') else 0))},)"
+        shape = tuple_text(s.sizes(made, 1 if made.name.startswith("new_") else 0))
     else:
         shape = f"{s(like)}.shape"
     dtype = None if op.out.dtype == torch.get_default_dtype() else DTYPES[op.out.dtype]
@@ -264,8 +264,6 @@ def _grid_sample(s: Scope, op: Op) -> str:
 
 @lower("cosine_similarity")
 def _cosine(s: Scope, op: Op) -> str:
-    if not hasattr(functional, "cosine_similarity"):
-        raise NotImplementedError("cosine_similarity")
     return call(
         "F.cosine_similarity", s(op.args[0]), s(op.args[1]), *(repr(a) for a in op.args[2:])
     )

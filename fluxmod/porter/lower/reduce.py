@@ -9,12 +9,7 @@ import torch
 
 from fluxmod.porter.ir import Op
 
-from ._table import DTYPES, Scope, call, given, lower
-
-
-def _scalar(op: Op) -> bool:
-    """Whether the array has no axes: torch then takes 0 and -1, and does nothing along them."""
-    return not op.args[0].rank
+from ._table import DTYPES, Scope, call, given, has_no_axes, lower
 
 
 def _axis(dims: Any) -> str | None:
@@ -51,6 +46,7 @@ _METHODS = {
     "all": "all",
     "argmax": "argmax",
     "argmin": "argmin",
+    "prod": "prod",
     "max.default": "max",
     "min.default": "min",
 }
@@ -58,15 +54,10 @@ for _name, _target in _METHODS.items():
     lower(_name)(_method(_target))
 
 
-@lower("prod")
-def _prod(s: Scope, op: Op) -> str:
-    return _method("prod")(s, op)
-
-
 def _extreme(name: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
         dim = str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
-        if _scalar(op):
+        if has_no_axes(op):
             return f"({s(op.args[0])}, jnp.zeros((), int))"
         keep = "True" if given(op, 2, "keepdim", False) else None
         return call(f"ops.{name}", s(op.args[0]), dim, keepdim=keep)
@@ -106,17 +97,6 @@ def _logsumexp(s: Scope, op: Op) -> str:
     )
 
 
-@lower("linalg_vector_norm")
-def _vector_norm(s: Scope, op: Op) -> str:
-    order = given(op, 1, "ord", 2)
-    keep = "True" if given(op, 3, "keepdim", False) else None
-    axis = _axis(given(op, 2, "dim"))
-    return call(
-        "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
-        ord=None if order == 2 else _order(order), axis=axis, keepdims=keep,
-    )  # fmt: skip
-
-
 def _order(order: Any) -> str:
     """The order of a norm; an infinite one has a name."""
     if isinstance(order, float) and math.isinf(order):
@@ -124,9 +104,9 @@ def _order(order: Any) -> str:
     return repr(order)
 
 
-@lower("norm")
+@lower("linalg_vector_norm", "norm")
 def _norm(s: Scope, op: Op) -> str:
-    order = given(op, 1, "p", 2)
+    order = given(op, 1, "p" if op.name == "norm" else "ord", 2)
     keep = "True" if given(op, 3, "keepdim", False) else None
     axis = _axis(given(op, 2, "dim"))
     return call(
@@ -156,25 +136,18 @@ def _asked(op: Op) -> str | None:
     return "int" if dtype == torch.int64 else DTYPES[dtype]
 
 
-@lower("cumsum")
-def _cumsum(s: Scope, op: Op) -> str:
-    if _scalar(op):
+@lower("cumsum", "cumprod")
+def _cumulative(s: Scope, op: Op) -> str:
+    if has_no_axes(op):
         return s(op.args[0])
-    return call("jnp.cumsum", s(op.args[0]), axis=str(given(op, 1, "dim")), dtype=_asked(op))
-
-
-@lower("cumprod")
-def _cumprod(s: Scope, op: Op) -> str:
-    if _scalar(op):
-        return s(op.args[0])
-    return call("jnp.cumprod", s(op.args[0]), axis=str(given(op, 1, "dim")), dtype=_asked(op))
+    return call(f"jnp.{op.name}", s(op.args[0]), axis=str(given(op, 1, "dim")), dtype=_asked(op))
 
 
 @lower("topk")
 def _topk(s: Scope, op: Op) -> str:
     value, k, dim = op.args[0], op.args[1], given(op, 2, "dim", -1)
     text = s(value)
-    if _scalar(op):
+    if has_no_axes(op):
         return f"({text}, jnp.zeros((), int))"
     axis = None if dim % value.rank == value.rank - 1 else str(dim)
     if given(op, 3, "largest", True):

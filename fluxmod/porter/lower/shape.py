@@ -6,17 +6,7 @@ from typing import Any
 
 from fluxmod.porter.ir import Op, Size, Value
 
-from ._table import Scope, call, given, lower, value_of
-
-
-def _tuple(parts: list[str]) -> str:
-    """Text of a tuple of any length."""
-    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
-
-
-def _empty(value: Value) -> bool:
-    """Whether a value has no axes, so that torch takes the axes 0 and -1 for nothing."""
-    return not value.rank
+from ._table import Scope, call, given, has_no_axes, lower, tuple_text, value_of
 
 
 @lower("view", "reshape", "_unsafe_view")
@@ -32,7 +22,7 @@ def _view_as(s: Scope, op: Op) -> str:
 @lower("flatten")
 def _flatten(s: Scope, op: Op) -> str:
     value = op.args[0]
-    if _empty(value):
+    if has_no_axes(op):
         return f"{s(value)}.reshape(1)"
     start = given(op, 1, "start_dim", 0) % max(value.rank, 1)
     end = given(op, 2, "end_dim", -1) % max(value.rank, 1)
@@ -71,7 +61,7 @@ def _permute(s: Scope, op: Op) -> str:
 
 @lower("swapaxes", "transpose", "swapdims")
 def _swapaxes(s: Scope, op: Op) -> str:
-    if _empty(op.args[0]):
+    if has_no_axes(op):
         return s(op.args[0])
     return f"{s(op.args[0])}.swapaxes({op.args[1]}, {op.args[2]})"
 
@@ -128,16 +118,7 @@ def _unbind(s: Scope, op: Op) -> str:
     return call("jnp.unstack", s(op.args[0]), axis=dim or None)
 
 
-@lower("chunk")
-def _chunk(s: Scope, op: Op) -> str:
-    value, dim = op.args[0], given(op, 2, "dim", 0)
-    extents = [o.shape[_torch_axis(value, dim)] for o in op.out]
-    if len(set(extents)) == 1:
-        return call("jnp.split", s(value), str(len(extents)), axis=dim or None)
-    return _at_bounds(s, value, extents, dim)
-
-
-@lower("split", "split_with_sizes", "tensor_split")
+@lower("chunk", "split", "split_with_sizes", "tensor_split")
 def _split(s: Scope, op: Op) -> str:
     value, dim = op.args[0], given(op, 2, "dim", 0)
     if isinstance(op.args[1], Value):
@@ -179,12 +160,12 @@ def _expand(s: Scope, op: Op) -> str:
         if size == "-1":
             axis = value.layout[i - (rank - value.rank)]
             sizes[i] = s(Size(shape[i - (rank - value.rank)], ("dim", value, axis)))
-    return call("jnp.broadcast_to", s(value), _tuple(sizes))
+    return call("jnp.broadcast_to", s(value), tuple_text(sizes))
 
 
 @lower("repeat", "tile")
 def _repeat(s: Scope, op: Op) -> str:
-    return call("jnp.tile", s(op.args[0]), _tuple(s.sizes(op)))
+    return call("jnp.tile", s(op.args[0]), tuple_text(s.sizes(op)))
 
 
 @lower("repeat_interleave")
