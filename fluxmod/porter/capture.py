@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
@@ -275,27 +275,41 @@ _CREATE = _TRACER.create_node.__code__
 
 
 def capture(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    training: bool,
+    free: Mapping[str, Sequence[int]] | None = None,
 ) -> Trace:
     """Trace a module in one mode; its own mode, weights and buffers stay as they are.
 
+    Args:
+        free: the axes of forward's arguments whose size may differ from the example's.
+
     Raises:
+        ValueError: ``free`` has a name that forward does not have.
         CaptureError: torch cannot trace it; the message says where and why.
     """
     modes = [(m, m.training) for m in module.modules()]
     module.train(training)
     try:
-        return _trace(module, args, kwargs, training)
+        return _trace(module, args, kwargs, training, free)
     finally:
         for each, mode in modes:
             each.training = mode
 
 
 def _trace(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    training: bool,
+    free: Mapping[str, Sequence[int]] | None,
 ) -> Trace:
+    shapes = _shapes(module, args, kwargs, free)
     failures: list[tuple[Exception, _Recorder]] = []
-    for dynamic in (True, False):
+    for dynamic in (shapes, None) if free is None else (shapes,):
         recorder = _Recorder(module)
         try:
             program = _export(recorder, module, args, kwargs, dynamic)
@@ -331,19 +345,45 @@ def _is_users(filename: str) -> bool:
 
 
 def _export(
-    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: bool
+    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
-    shapes: Any = None
-    if dynamic:
-        auto = torch.export.Dim.AUTO
-        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        shapes = pytree.tree_map(
-            lambda x: dict.fromkeys(_free(x), auto) if isinstance(x, torch.Tensor) else None,
-            (args, kwargs),
-        )
-        shapes = _named_shapes(module, *shapes) if any(map(_free, tensors)) else None
     with _recording(recorder), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _shapes(
+    module: Any, args: Any, kwargs: Any, free: Mapping[str, Sequence[int]] | None
+) -> dict[str, Any] | None:
+    """Which axes are free, under the names of forward's arguments; None if none is."""
+    bound = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    known = {**bound, **bound.get("kwargs", {})}
+    if unknown := sorted({*(free or {})} - {*known}):
+        raise ValueError(
+            f"porter.Options: dynamic names {', '.join(unknown)}; {type(module).__name__}.forward "
+            f"was called with {', '.join(k for k in known if k != 'kwargs')}."
+        )
+    count = 0
+
+    def shapes(tree: Any, name: str) -> Any:
+        def one(tensor: Any) -> Any:
+            nonlocal count
+            if not isinstance(tensor, torch.Tensor):
+                return None
+            asked = None if free is None else free.get(name)
+            if asked is None:
+                axes = dict.fromkeys(_free(tensor), torch.export.Dim.AUTO)
+            else:
+                axes = {a % tensor.dim(): torch.export.Dim.DYNAMIC for a in asked}
+            count += len(axes)
+            return axes
+
+        return pytree.tree_map(one, tree)
+
+    found = {
+        name: {k: shapes(v, k) for k, v in tree.items()} if name == "kwargs" else shapes(tree, name)
+        for name, tree in bound.items()
+    }
+    return found if count else None
 
 
 def _free(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -371,11 +411,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, state in zip(loggers, before, strict=True):
             logger.disabled = state
-
-
-def _named_shapes(module: Any, args: Any, kwargs: Any) -> Any:
-    """The shapes under the names of forward's arguments, which export asks for."""
-    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 from fluxmod._paths import join
 
-from . import leaves, paths
+from . import paths
 from .arrays import buffer_value, shape_nodes
 from .constructors import (
     Init,
@@ -240,10 +240,10 @@ class ClassCode:
         return f"{name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
-        """A call of a layer of ``fluxmod.nn``."""
-        name = specs[0].name
-        torch_class = getattr(torch.nn, name, None)
-        signature = leaves._signature(name)
+        """A call of a layer of ``fluxmod.nn``, or of a class that the user put in its place."""
+        first = specs[0]
+        torch_class = None if first.given else getattr(torch.nn, first.name, None)
+        signature = first.signature
         node = followed(node, self.init, torch_class) if torch_class else None
         shown, keyword = [], False
         ordered = {k: None for k in signature if any(k in s.args for s in specs)}
@@ -261,10 +261,10 @@ class ClassCode:
             else:
                 by_name = keyword
             shown.append(f"{key}={text}" if by_name else text)
-        if leaves.takes_rngs(name):
+        if first.takes_rngs:
             shown.append("rngs=rngs")
             self.group.needs_rngs = True
-        return f"nn.{name}({', '.join(shown)})"
+        return f"{first.text}({', '.join(shown)})"
 
     def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:
         """A call of a container; equal children in a row become a loop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from fluxmod import nn
@@ -21,8 +22,10 @@ _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _MARK = re.compile(r"_number_\d+_")
 
 
-def module_text(codes: list[ClassCode], origin: str) -> str:
-    """The whole file."""
+def module_text(
+    codes: list[ClassCode], origin: str, further: Callable[[str], list[str]] = lambda body: []
+) -> str:
+    """The whole file; ``further`` says what else a text has to import."""
     classes = [class_text(code) for code in codes]
     body = "\n\n\n".join(classes)
     names = sorted(code.group.name for code in codes)
@@ -42,6 +45,7 @@ def module_text(codes: list[ClassCode], origin: str) -> str:
     for name in ("ops", "random"):
         if re.search(rf"(?<!\.)\b{name}\.\w+\(", body):
             own.append(f"from fluxmod.nn import {name}")
+    own = sorted([*own, *further(body)], key=str.lower)
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
     return "\n".join([*parts, *own, "", listed, "", "", body, ""])
 

@@ -12,7 +12,7 @@ import torch
 
 from fluxmod._errors import UnsupportedOpError
 
-from . import leaves
+from . import leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
 from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
 
@@ -353,8 +353,11 @@ class _Builder:
         """An operator with its arguments read and the source's numbers attached."""
         if isinstance(out, torch.Tensor):
             out = self.new(record.node, out)
+        target = name or str(record.node.target).removeprefix("aten.")
+        if overrides.active().operator(str(record.node.target)) is not None:
+            target = f"override.{record.node.target}"
         op = Op(
-            name or str(record.node.target).removeprefix("aten."),
+            target,
             self.tree(record.args),
             self.tree(record.kwargs),
             out,

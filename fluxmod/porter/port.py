@@ -8,7 +8,7 @@ import sys
 import time
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -20,7 +20,7 @@ from flax import nnx
 from fluxmod import convert
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
-from . import layout, lower, paths
+from . import layout, lower, overrides, paths
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -52,10 +52,19 @@ class Options:
     Args:
         layout: "flax" takes feature maps channels-last; "torch" keeps torch's order at the model's
             boundary.
+        dynamic: axes, in torch's order, whose size may differ from the example's, by the name of
+            forward's argument: ``{"x": (0, 2, 3)}``. Without it the batch is free, and the length
+            of two-dimensional integer inputs.
+        overrides: what stands in for an operator (``"ns::op"``) or for a module (its class or its
+            path): a function of arrays in torch's order of axes, or a class of ``nnx.Module``
+            whose constructor's arguments are attributes of the torch module. Functions and
+            classes, or their dotted names; the written file imports them.
         kwargs: forward arguments that are called ``options`` in the model's own signature.
     """
 
     layout: str = "flax"
+    dynamic: Mapping[str, Sequence[int]] | None = None
+    overrides: Mapping[Any, Any] = field(default_factory=dict)
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -159,12 +168,19 @@ def translate(
     """Write the source alone; nothing is built and no weight is read."""
     options = options or Options()
     kwargs = {**kwargs, **options.kwargs}
+    with overrides.using(overrides.resolve(options.overrides, torch_module)):
+        return _translate(torch_module, args, kwargs, options)
+
+
+def _translate(
+    torch_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Port:
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    evaluation = capture(torch_module, args, kwargs, training=False)
+    evaluation = capture(torch_module, args, kwargs, training=False, free=options.dynamic)
     notes: list[str] = []
     try:
-        training = capture(torch_module, args, kwargs, training=True)
+        training = capture(torch_module, args, kwargs, training=True, free=options.dynamic)
     except CaptureError as error:
         training = None
         notes.append(f"training mode could not be traced: {error}")
@@ -255,7 +271,7 @@ def _assemble(
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
-    text = module_text(codes, origin)
+    text = module_text(codes, origin, overrides.active().imports)
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
@@ -285,18 +301,27 @@ def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     rows = []
     for name, tree in trees.items():
         for value in tree_values(tree):
-            order, channel = value.layout, value.order and value.order[-1]
+            order = value.layout
+            channel = None if value.order is None else value.order[-1]
             if root.leaf is not None:
                 entry = root.leaf.axes().of_input(0)
                 if entry is not None and entry.applies_to(value.rank):
                     channel = entry.axis % value.rank
                     order = (*(a for a in order if a != channel), channel)
-            shape = tuple(
-                ("N" if a == 0 else value.symbols[a]) if value.symbols[a] else value.shape[a]
-                for a in order
-            )
+            letters = _letters(value, channel)
+            shape = tuple(letters[a] if value.symbols[a] else value.shape[a] for a in order)
             rows.append((name, shape, str(value.dtype).removeprefix("torch."), channel))
     return tuple(rows)
+
+
+def _letters(value: Value, channel: int | None) -> list[str]:
+    """A letter for each axis, in torch's order: what a size is called where it is free."""
+    spatial = value.rank - 1 - (channel is not None)
+    maps = channel is not None and 1 < spatial < 4
+    letters = ["N", *("DHW"[3 - spatial :] if maps else "L" * spatial)]
+    if channel is not None:
+        letters.insert(channel, "C")
+    return letters
 
 
 def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module, resolved: set[str]) -> None:
@@ -466,7 +491,7 @@ def _maker(result: Port) -> Callable[[], nnx.Module]:
 
     def make() -> nnx.Module:
         with mock.patch.object(nnx.RngStream, "__call__", _draw):
-            return found(rngs=nnx.Rngs(0)) if takes else found()  # type: ignore[no-any-return]
+            return found(rngs=nnx.Rngs(0)) if takes else found()
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fluxmod.porter import overrides
 from fluxmod.porter.ir import Op
 
 from ._table import Scope, call, lower
@@ -51,3 +52,11 @@ def _col2im(s: Scope, op: Op) -> str:
 def _batched(op: Op, rank: int) -> None:
     if op.args[0].rank != rank:
         raise NotImplementedError(f"{op.name} without a batch axis")
+
+
+@lower("override")
+def _override(s: Scope, op: Op) -> str:
+    """An operator for which the user gave a function."""
+    function = overrides.active().operator(op.target.removeprefix("override."))
+    named = {key: s(value) for key, value in op.kwargs.items()}
+    return call(function.__name__, *(s(a) for a in op.args), **named)
