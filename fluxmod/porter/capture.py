@@ -29,6 +29,7 @@ from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError
 
+from .repeats import Repeats
 from .sites import Numbers, call_site, function_of, source_at
 
 __all__ = ["CallRecord", "OpRecord", "Trace", "capture"]
@@ -65,6 +66,8 @@ class CallRecord:
     out_type: Any = None
     names: dict[Any, list[str]] = field(default_factory=dict)
     where: str = ""
+    size: int = 1  # calls in it, itself included
+    repeats: CallRecord | None = None  # the call that was traced in its place
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class _Recorder:
         self.placeholders: list[torch.fx.Node] = []
         self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
         self.numbers = Numbers(self.node_of)
+        self.repeats = Repeats(module)
+        self.muted = False
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
     def node_of(self, tensor: torch.Tensor) -> Any:
@@ -146,21 +151,37 @@ class _Recorder:
             self.root = record
         else:
             parent.items.append(record)
+        key = parent and self.repeats.key(base, args, kwargs, self.node_of)
+        record.repeats = key and self.repeats.find(key, base)
+        if record.repeats is not None:
+            self.muted = True
+            out = self.repeats.outputs(record.repeats)
+            self.muted = False
+            self.calls = record.index + record.repeats.size
+        else:
+            with self.repeats.reading() as reads:
+                out = self.forward(record, original, tracer, m, forward, args, kwargs)
+        record.size = self.calls - record.index
+        record.out = self.tree(out)
+        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
+        record.out_type = None if plain else type(out)
+        self.held.append((args, kwargs, out))
+        if key and record.repeats is None:
+            self.repeats.learn(key, record, reads, out)
+        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
+            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
+        return out
+
+    def forward(self, record: CallRecord, original: Any, *call: Any) -> Any:
+        """Let torch run a module's forward."""
         self.stack.append(record)
         try:
-            out = original(tracer, m, forward, args, kwargs)
+            return original(*call)
         except Exception:
             self.failed = self.failed or record.path
             raise
         finally:
             self.stack.pop()
-        record.out = self.tree(out)
-        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
-        record.out_type = None if plain else type(out)
-        self.held.append((args, kwargs, out))
-        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
-            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
-        return out
 
     def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
         node = original(tracer, *args, **kwargs)
@@ -168,7 +189,7 @@ class _Recorder:
             self.placeholders.append(node)
         elif node.op == "get_attr":
             self.attributes[node] = getattr(tracer.root, node.target)
-        elif node.op != "output" and self.stack:
+        elif node.op != "output" and self.stack and not self.muted:
             record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
             self.ops += 1
             self.stack[-1].items.append(record)
@@ -347,7 +368,7 @@ def _is_users(filename: str) -> bool:
 def _export(
     recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
-    with _recording(recorder), _quiet():
+    with _recording(recorder), recorder.repeats.watched(), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 

@@ -108,6 +108,7 @@ class Call:
     where: str = ""
     names: dict[str, Any] = field(default_factory=dict)  # forward's argument names -> trees
     chain: bool = False  # a plain Sequential: its children are called one after another
+    flow: bool = True  # as of an operator
 
 
 def tree_values(tree: Any) -> Iterator[Value]:

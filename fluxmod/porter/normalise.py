@@ -15,6 +15,7 @@ from fluxmod._errors import UnsupportedOpError
 from . import leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
 from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
+from .repeats import cloned
 
 __all__ = ["Graph", "normalise"]
 
@@ -59,6 +60,8 @@ class _Builder:
         self.env: dict[Any, Any] = {}
         self.same: dict[Any, Any] = {}  # a node whose tensor is another node's
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
+        self.states: dict[str, Value] = {}  # the same, by path
+        self.called: dict[int, Call] = {}  # by record
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
         self.parts: dict[
@@ -66,6 +69,7 @@ class _Builder:
         ] = {}  # results of chunk, split and unbind: what they are parts of
         self.passed: list[dict[Any, tuple[Any, Value]]] = [{}]  # what calls returned unchanged
         self.flow = True
+        self.depends: dict[Any, bool] = {}  # whether what an item makes has a gradient
         self.islands: set[int] = set()  # calls that compute some of it in float32
         self.paths = _paths_of(module)
 
@@ -75,6 +79,7 @@ class _Builder:
             kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
             param = Param(paths, tensor, kind if paths else "constant")
             self.env[node] = Value(tuple(tensor.shape), tensor.dtype, producer=param)
+            self.states |= dict.fromkeys(paths, self.env[node])
             if paths:
                 self.held[node] = self.env[node]
         inputs = []
@@ -112,12 +117,45 @@ class _Builder:
             node = self.root_of(leaf)
             if node in self.stale:
                 self.refresh(node)
+            if self.flow and isinstance(value := self.env.get(node), Value):
+                self.env[node] = self.cut(value)
             if node not in self.env and isinstance(val := node.meta.get("val"), torch.SymInt):
                 return Size(val, ("lit",))  # read inside a layer: found again by its symbol
             return self.env[node]
         if isinstance(leaf, torch.SymInt):
             return self.symbol(leaf)
         return leaf
+
+    def cut(self, value: Value) -> Value:
+        """What was computed under ``torch.no_grad``, without the gradient that it had no part in."""
+        made = value.producer
+        if not isinstance(made, (Op, Call)) or made.flow or not self.differentiable(made):
+            return value
+        op = Op("detach.default", (value,), {}, current_like(value), made.where)
+        op.out.producer = op
+        op.out.names = {index: list(names) for index, names in value.names.items()}
+        self.current.items.append(op)
+        return op.out
+
+    def differentiable(self, made: Any) -> bool:
+        """Whether a result depends on weights or inputs in a way that has a gradient."""
+        if made not in self.depends:
+            self.depends[made] = False
+            values = tree_values((made.args, made.kwargs))
+            if isinstance(made, Call):
+                below = any(p.requires_grad for p in made.module.parameters())
+                self.depends[made] = below or any(map(self.carries, values))
+            elif made.name != "detach":
+                self.depends[made] = any(map(self.carries, values))
+        return self.depends[made]
+
+    def carries(self, value: Value) -> bool:
+        if not (value.dtype.is_floating_point or value.dtype.is_complex):
+            return False
+        made = value.producer
+        if isinstance(made, Param):
+            return made.tensor.requires_grad
+        return made == "input" or (isinstance(made, (Op, Call)) and self.differentiable(made))
 
     def symbol(self, leaf: torch.SymInt) -> Any:
         """An expression for a symbolic size that Python passed along."""
@@ -159,11 +197,16 @@ class _Builder:
         out = Call(
             record.index, record.path, record.module,
             self.tree(record.args), self.tree(record.kwargs),
-            parent=parent, leaf=leaf, where=record.where,
+            parent=parent, leaf=leaf, where=record.where, flow=self.flow,
         )  # fmt: skip
         if leaf is not None:
             self.leaf_outputs(record, out)
             return out
+        if record.repeats is not None:
+            cloned(self.called[id(record.repeats)], out, self.states)
+            self.env.update(zip(_nodes(record.out), tree_values(out.out), strict=True))
+            return out
+        self.called[id(record)] = out
         saved: Any = getattr(self, "current", None), getattr(self, "record", None)
         self.current, self.record = out, record
         self.passed.append({})
@@ -455,6 +498,8 @@ class _Builder:
         self.env[target] = value
         self.stale.discard(target)
         if (state := self.held.get(target)) is not None:
+            if not self.flow:
+                value = self.cut(value)
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
             op.out.producer = op
             self.env[target] = op.out
