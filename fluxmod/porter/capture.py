@@ -29,6 +29,7 @@ from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError
 
+from .decisions import METHODS, decide
 from .sites import Numbers, call_site, function_of, source_at
 
 __all__ = ["CallRecord", "OpRecord", "Trace", "capture"]
@@ -295,12 +296,16 @@ def _trace(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
 ) -> Trace:
     failures: list[tuple[Exception, _Recorder]] = []
-    for dynamic in (True, False):
+    for free in (2, 1, 0):  # the batch and the length of tokens; the batch alone; nothing
         recorder = _Recorder(module)
         try:
-            program = _export(recorder, module, args, kwargs, dynamic)
+            program = _export(recorder, module, args, kwargs, free)
         except Exception as error:  # torch raises of every kind here
             failures.append((error, recorder))
+            continue
+        if free and any(_is_unknown(node) for node in program.graph.nodes):
+            unknown = "an array whose sizes depend on values"
+            failures.append((CaptureError(unknown), recorder))
             continue
         if recorder.root is None:
             raise CaptureError(f"port: torch.export never called {type(module).__name__}.")
@@ -331,19 +336,26 @@ def _is_users(filename: str) -> bool:
 
 
 def _export(
-    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: bool
+    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], free: int
 ) -> Any:
     shapes: Any = None
-    if dynamic:
+    if free:
         auto = torch.export.Dim.AUTO
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         shapes = pytree.tree_map(
-            lambda x: dict.fromkeys(_free(x), auto) if isinstance(x, torch.Tensor) else None,
+            lambda x: dict.fromkeys(_free(x)[:free], auto) if isinstance(x, torch.Tensor) else None,
             (args, kwargs),
         )
         shapes = _named_shapes(module, *shapes) if any(map(_free, tensors)) else None
     with _recording(recorder), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _is_unknown(node: torch.fx.Node) -> bool:
+    """Whether a node gives an array with a size that only its values tell."""
+    val = node.meta.get("val")
+    sizes = val.shape if isinstance(val, torch.Tensor) else ()
+    return any(isinstance(s, torch.SymInt) and s.node.hint is None for s in sizes)
 
 
 def _free(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -391,7 +403,23 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
     def call_module(self: Any, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
         return recorder.call_module(call, self, m, forward, args, kwargs)
 
+    def method(name: str) -> Any:
+        """What Python asks of a tensor's values, answered where no input decides it."""
+        original = getattr(torch.Tensor, name)
+
+        def asked(tensor: torch.Tensor) -> Any:
+            if threading.get_ident() == owner and recorder.stack and recorder.tracer is not None:
+                node = recorder.node_of(tensor)
+                known = None if node is None else decide(node, recorder.attributes)
+                if known is not None:
+                    return getattr(known, name)()
+            return original(tensor)
+
+        return asked
+
     with ExitStack() as stack:
+        for name in METHODS:
+            stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
         stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
         stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
         yield

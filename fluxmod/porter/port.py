@@ -175,6 +175,7 @@ def translate(
     other = normalise(training, torch_module, leaf_of) if training is not None else None
     for each in (graph, other):
         if each is not None:
+            prune(each.root)
             _missing(each.root, torch_module)
             simplify_writes(each.root)
     if other is not None:
