@@ -32,6 +32,7 @@ from .partition import (
     attach_sizes,
     choose_results,
     fuse_subscripts,
+    lift,
     mark_chains,
     pair_modes,
     prune,
@@ -175,6 +176,7 @@ def translate(
     other = normalise(training, torch_module, leaf_of) if training is not None else None
     for each in (graph, other):
         if each is not None:
+            lift(each.root)
             prune(each.root)
             _missing(each.root, torch_module)
             simplify_writes(each.root)

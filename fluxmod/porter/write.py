@@ -256,6 +256,9 @@ class _Writer(Measures):
         if key in self.inline:
             if key in self.spent:
                 self.named.add(key)
+                while getattr(value.producer, "target", "") == "fluxmod.same":
+                    value = value.producer.args[0]
+                    self.named.add(id(value))
                 raise NeedsName
             self.spent.add(key)
             return f"({self.inline[key]})"
