@@ -29,6 +29,7 @@ from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError
 
+from .decisions import METHODS, decide
 from .repeats import Repeats
 from .sites import Numbers, call_site, function_of, source_at
 
@@ -84,7 +85,7 @@ class Trace:
 class _Recorder:
     """Collects calls and operators while a module is being traced."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, *, repeating: bool = True) -> None:
         self.module = module
         self.paths: dict[int, str] = {}
         for path, child in module.named_modules(remove_duplicate=False):
@@ -98,7 +99,7 @@ class _Recorder:
         self.placeholders: list[torch.fx.Node] = []
         self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
         self.numbers = Numbers(self.node_of)
-        self.repeats = Repeats(module)
+        self.repeats = Repeats(module, repeating)
         self.muted = False
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
@@ -189,7 +190,9 @@ class _Recorder:
             self.placeholders.append(node)
         elif node.op == "get_attr":
             self.attributes[node] = getattr(tracer.root, node.target)
-        elif node.op != "output" and self.stack and not self.muted:
+        elif self.muted:
+            node.meta["repeated"] = True
+        elif node.op != "output" and self.stack:
             record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
             self.ops += 1
             self.stack[-1].items.append(record)
@@ -328,14 +331,29 @@ def _trace(
     training: bool,
     free: Mapping[str, Sequence[int]] | None,
 ) -> Trace:
-    shapes = _shapes(module, args, kwargs, free)
     failures: list[tuple[Exception, _Recorder]] = []
-    for dynamic in (shapes, None) if free is None else (shapes,):
+    # the batch and the length of tokens; the batch alone; nothing; or what is asked for
+    tried: list[Any] = []
+    for axes in (2, 1, 0) if free is None else (2,):
+        shapes = _shapes(module, args, kwargs, axes, free or {})
+        if shapes in tried:
+            continue
+        tried.append(shapes)
         recorder = _Recorder(module)
         try:
-            program = _export(recorder, module, args, kwargs, dynamic)
+            try:
+                program = _export(recorder, module, args, kwargs, shapes)
+            except Exception:
+                if not recorder.repeats.used:
+                    raise
+                recorder = _Recorder(module, repeating=False)
+                program = _export(recorder, module, args, kwargs, shapes)
         except Exception as error:  # torch raises of every kind here
             failures.append((error, recorder))
+            continue
+        if shapes and any(_is_unknown(node) for node in program.graph.nodes):
+            unknown = "an array whose sizes depend on values"
+            failures.append((CaptureError(unknown), recorder))
             continue
         if recorder.root is None:
             raise CaptureError(f"port: torch.export never called {type(module).__name__}.")
@@ -373,12 +391,14 @@ def _export(
 
 
 def _shapes(
-    module: Any, args: Any, kwargs: Any, free: Mapping[str, Sequence[int]] | None
+    module: Any, args: Any, kwargs: Any, axes: int, free: Mapping[str, Sequence[int]]
 ) -> dict[str, Any] | None:
-    """Which axes are free, under the names of forward's arguments; None if none is."""
+    """The free axes under the names of forward's arguments, ``axes`` of those that may be free
+    and those asked for; None if there are none.
+    """
     bound = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     known = {**bound, **bound.get("kwargs", {})}
-    if unknown := sorted({*(free or {})} - {*known}):
+    if unknown := sorted({*free} - {*known}):
         raise ValueError(
             f"porter.Options: dynamic names {', '.join(unknown)}; {type(module).__name__}.forward "
             f"was called with {', '.join(k for k in known if k != 'kwargs')}."
@@ -390,13 +410,13 @@ def _shapes(
             nonlocal count
             if not isinstance(tensor, torch.Tensor):
                 return None
-            asked = None if free is None else free.get(name)
+            asked = free.get(name)
             if asked is None:
-                axes = dict.fromkeys(_free(tensor), torch.export.Dim.AUTO)
+                chosen = dict.fromkeys(_free(tensor)[:axes], torch.export.Dim.AUTO)
             else:
-                axes = {a % tensor.dim(): torch.export.Dim.DYNAMIC for a in asked}
-            count += len(axes)
-            return axes
+                chosen = {a % tensor.dim(): torch.export.Dim.DYNAMIC for a in asked}
+            count += len(chosen)
+            return chosen
 
         return pytree.tree_map(one, tree)
 
@@ -405,6 +425,13 @@ def _shapes(
         for name, tree in bound.items()
     }
     return found if count else None
+
+
+def _is_unknown(node: torch.fx.Node) -> bool:
+    """Whether a node gives an array with a size that only its values tell."""
+    val = node.meta.get("val")
+    sizes = val.shape if isinstance(val, torch.Tensor) else ()
+    return any(isinstance(s, torch.SymInt) and s.node.hint is None for s in sizes)
 
 
 def _free(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -447,7 +474,23 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
     def call_module(self: Any, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
         return recorder.call_module(call, self, m, forward, args, kwargs)
 
+    def method(name: str) -> Any:
+        """What Python asks of a tensor's values, answered where no input decides it."""
+        original = getattr(torch.Tensor, name)
+
+        def asked(tensor: torch.Tensor) -> Any:
+            if threading.get_ident() == owner and recorder.stack and recorder.tracer is not None:
+                node = recorder.node_of(tensor)
+                known = None if node is None else decide(node, recorder.attributes)
+                if known is not None:
+                    return getattr(known, name)()
+            return original(tensor)
+
+        return asked
+
     with ExitStack() as stack:
+        for name in METHODS:
+            stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
         stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
         stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
         yield

@@ -28,7 +28,7 @@ from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
-from .words import Body, Unported, literal
+from .words import Body, Unported, literal, safe
 
 __all__ = ["ClassCode", "is_spec"]
 
@@ -451,7 +451,7 @@ class ClassCode:
 
     def column(self, name: str, values: list[Any]) -> str:
         """A constructor argument of our own; equal columns of one name share it."""
-        base, number = name, 2
+        base, number = (name := safe(name)), 2
         while name in self.used and not (
             name in self.columns
             and all(a is b or same(a, b) for a, b in zip(self.columns[name], values, strict=True))

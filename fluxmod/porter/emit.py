@@ -109,7 +109,7 @@ def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
     body = code.group.body
     flat = (
         body is not None
-        and dotted in body.attrs
+        and any(path.partition("[")[0] == dotted for path in body.attrs)
         and match[1] not in code.group.instances[0].attributes
     )
     return f"self.{match[1]}_{match[2]}" if flat else match[0]

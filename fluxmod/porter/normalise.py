@@ -127,7 +127,7 @@ class _Builder:
         return leaf
 
     def cut(self, value: Value) -> Value:
-        """What was computed under ``torch.no_grad``, without the gradient that it had no part in."""
+        """What was computed under ``torch.no_grad``, with no gradient through it."""
         made = value.producer
         if not isinstance(made, (Op, Call)) or made.flow or not self.differentiable(made):
             return value
@@ -314,10 +314,14 @@ class _Builder:
         name = text.removeprefix("aten.").partition(".")[0]
         if name in _DROPPED:
             return
-        if name.startswith("sym_") and name != "sym_size":
+        number = name.startswith("sym_") and name != "sym_size"
+        if number or (name in ("item", "_local_scalar_dense") and _is_known(node.meta.get("val"))):
             self.env[node] = Size(node.meta.get("val"), ("lit",))
             return
         if name == "sym_size":
+            if not self.is_outer(record.args[0]):  # of an array inside a layer
+                self.env[node] = Size(node.meta["val"], ("lit",))
+                return
             value = self.read(record.args[0])
             axis = record.args[1] % value.rank
             self.env[node] = Size(node.meta["val"], ("dim", value, axis))
@@ -461,6 +465,10 @@ class _Builder:
             _, _, start, end, *step = (*record.args, None, None, None)[:5]
             whole = isinstance(end, int) and end >= _END or end is None
             return start in (0, None) and whole and (not step or step[0] in (None, 1))
+        if name in ("add", "sub"):  # positions + 0: what came before, without a cache
+            left, right = record.args[:2]
+            whole = isinstance(left, torch.fx.Node) and not node_dtype(left).is_floating_point
+            return type(right) is int and right == 0 and whole and not _in_place(record)
         if name in ("view", "reshape") and isinstance(record.args[0], torch.fx.Node):
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -527,6 +535,19 @@ class _Builder:
         for other, (parent, _) in self.view_of.items():
             if parent is view:
                 self.make_stale(other)
+
+
+def _is_known(number: Any) -> bool:
+    """Whether a number that was read from a tensor is one while tracing, whatever the input."""
+    if isinstance(number, torch.SymInt):
+        return number.node.hint is not None
+    return isinstance(number, (bool, int, float))
+
+
+def node_dtype(node: torch.fx.Node) -> torch.dtype:
+    """The dtype of a traced tensor; a float's for what is none."""
+    val = node.meta.get("val")
+    return val.dtype if isinstance(val, torch.Tensor) else torch.float32
 
 
 def current_like(value: Value) -> Value:

@@ -33,6 +33,7 @@ from .partition import (
     attach_sizes,
     choose_results,
     fuse_subscripts,
+    lift,
     mark_chains,
     pair_modes,
     prune,
@@ -86,6 +87,7 @@ class Port:
     out_tree: Any = None  # what torch returns, values in place of tensors
     out_type: Any = None  # the dataclass or named tuple that torch returns, if it is one
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # given as plain values, left out
 
 
 _PORTS: weakref.WeakKeyDictionary[nnx.Module, Port] = weakref.WeakKeyDictionary()
@@ -191,6 +193,8 @@ def _translate(
     other = normalise(training, torch_module, leaf_of) if training is not None else None
     for each in (graph, other):
         if each is not None:
+            lift(each.root)
+            prune(each.root)
             _missing(each.root, torch_module)
             simplify_writes(each.root)
     if other is not None:
@@ -284,12 +288,20 @@ def _assemble(
         map_tree(_bare, graph.root.out),
         graph.out_type,
         tuple(notes),
+        _settings(graph.root, program),
     )
 
 
 def _bare(leaf: Any) -> Any:
     """A value without the graph that it came from."""
     return Value(leaf.shape, leaf.dtype) if isinstance(leaf, Value) else leaf
+
+
+def _settings(root: Call, program: _Program) -> dict[str, Any]:
+    """Arguments by name that torch got as plain values and the source does not take."""
+    taken = program.signature(root) if root.index in program.bodies else []
+    names = {name for name, _, _ in taken}
+    return {k: v for k, v in root.kwargs.items() if k not in names and not any(tree_values(v))}
 
 
 def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:

@@ -29,8 +29,10 @@ _PLAIN = (int, float, bool, str, bytes, type(None), torch.dtype, torch.device, t
 class Repeats:
     """What has been traced so far, by what decides how Python runs."""
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, root: torch.nn.Module, repeating: bool = True) -> None:
         self.root = root
+        self.repeating = repeating
+        self.used = False
         self.paths: dict[int, str] = {}
         self.several: set[int] = set()  # modules and tensors that are held in more than one place
         tensors: dict[int, str] = {}
@@ -101,7 +103,7 @@ class Repeats:
 
     def key(self, module: torch.nn.Module, args: Any, kwargs: Any, node_of: Any) -> Any:
         """All that a call depends on but weights and the numbers set aside; None: trace it."""
-        if not any(True for _ in module.children()):
+        if not self.repeating or not any(True for _ in module.children()):
             return None
         structure = self.structure(module)
         given, spec = pytree.tree_flatten((args, kwargs))
@@ -159,6 +161,7 @@ class Repeats:
                 for (path, name), _ in read.items():
                     for reads in self.reads:
                         reads.add((_who(module.get_submodule(path)), name))
+                self.used = True
                 return record
         return None
 

@@ -270,14 +270,14 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
     if isinstance(node, ast.Call):
         head = expression(node.func, 18)
         if not node.args and not node.keywords and isinstance(node.func, ast.Attribute):
-            return f"{_exploded(node.func.value, indent)}.{node.func.attr}()"
+            return f"{_exploded(node.func.value, indent, 18)}.{node.func.attr}()"
         return f"{head}({_lines(_parts(node), inner)}\n{' ' * indent})"
     if isinstance(node, ast.Subscript):
-        return f"{_exploded(node.value, indent)}[{_index(node.slice)}]"
+        return f"{_exploded(node.value, indent, 18)}[{_index(node.slice)}]"
     if isinstance(node, ast.Attribute):
-        return f"{_exploded(node.value, indent)}.{node.attr}"
+        return f"{_exploded(node.value, indent, 18)}.{node.attr}"
     if isinstance(node, ast.Starred):
-        return f"*{_exploded(node.value, indent)}"
+        return f"*{_exploded(node.value, indent, 8)}"
     if isinstance(node, (ast.Tuple, ast.List)):
         brackets = "[]" if isinstance(node, ast.List) else "()"
         parts = [("", e) for e in node.elts]
@@ -294,8 +294,10 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
         ends = "()" if isinstance(node, ast.GeneratorExp) else "[]"
         return f"{ends[0]}{pad}{_within(node.elt, inner, 2, 0)}{pad}{line}\n{' ' * indent}{ends[1]}"
     if isinstance(node, (ast.BinOp, ast.BoolOp, ast.IfExp)):
-        pad = "\n" + " " * indent
-        return pad.join(_operands(node, indent))
+        if _flat(node)[1] < outer:
+            pad = "\n" + " " * inner
+            return f"({pad}{pad.join(_operands(node, inner))}\n{' ' * indent})"
+        return ("\n" + " " * indent).join(_operands(node, indent))
     return expression(node, outer)
 
 

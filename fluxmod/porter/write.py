@@ -57,6 +57,7 @@ class _Writer(Measures):
         self.spent: set[int] = set()
         self.bound: dict[str, Value] = {}
         self.unpacked: dict[tuple[int, int], str] = {}
+        self.named_sizes: dict[str, str | int] = {}
         self.values: list[Value] = []
         self.dtypes: dict[int, str] = {}
         self.last: dict[int, int] = {}
@@ -255,6 +256,9 @@ class _Writer(Measures):
         if key in self.inline:
             if key in self.spent:
                 self.named.add(key)
+                while getattr(value.producer, "target", "") == "fluxmod.same":
+                    value = value.producer.args[0]
+                    self.named.add(id(value))
                 raise NeedsName
             self.spent.add(key)
             return f"({self.inline[key]})"
@@ -383,8 +387,8 @@ class _Writer(Measures):
 
     def store(self, item: Op) -> None:
         """Change a buffer; what it held before gets a name if it is still needed."""
-        path, _ = self.stored(item.args[0])
-        new = self(item.args[1])
+        path, perm = self.stored(item.args[0])
+        new = self(item.args[1]) if perm is None else self.permuted(item.args[1], perm)
         for value in [v for v in self.values if self.text.get(id(v)) == path] or [item.args[0]]:
             if self.last_use.get(id(value), -1) > self.now:
                 name = self.fresh([item.args[0].producer.paths[0].rpartition(".")[2]])
