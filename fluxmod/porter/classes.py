@@ -95,7 +95,9 @@ class ClassCode:
                 instance.args[name] = value
             default: str | None = None
             parameter = self.init.parameters.get(name)
-            if self.is_root and len(self.instances) == 1 and not is_spec(values[0]):
+            if any(is_spec(v) for v in values):
+                default = "None" if any(v is None for v in values) else None
+            elif self.is_root and len(self.instances) == 1:
                 default = literal(values[0])
             elif parameter is not None and isinstance(
                 parameter.default, (int, float, bool, str, tuple, type(None))
@@ -118,6 +120,10 @@ class ClassCode:
         lines: list[str] = []
         body = self.group.body
         names: dict[str, None] = {}
+        if (base := self.instances[0].base) is not None:
+            layers = [i.base for i in self.instances if i.base is not None]
+            built = self.layer(layers, self.init.base)
+            lines.append(built.replace(f"nn.{base.name}(", "super().__init__(", 1))
         for instance in self.instances:
             names.update(dict.fromkeys(instance.attributes))
         first = self.instances[0].attributes
@@ -149,7 +155,7 @@ class ClassCode:
             if body.rngs:
                 lines.append("self.rngs = rngs.dropout.fork()")
                 self.group.needs_rngs = True
-        return numbers + lines
+        return [*lines[:1], *numbers, *lines[1:]] if base is not None else numbers + lines
 
     def marks(self, body: Body) -> list[str]:
         """Numbers of the body that differ between instances become attributes."""
@@ -244,7 +250,8 @@ class ClassCode:
         name = specs[0].name
         torch_class = getattr(torch.nn, name, None)
         signature = leaves._signature(name)
-        node = followed(node, self.init, torch_class) if torch_class else None
+        if node is not self.init.base:
+            node = followed(node, self.init, torch_class) if torch_class else None
         shown, keyword = [], False
         ordered = {k: None for k in signature if any(k in s.args for s in specs)}
         ordered |= {k: None for s in specs for k in s.args}

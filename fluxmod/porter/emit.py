@@ -53,7 +53,8 @@ def class_text(code: ClassCode) -> str:
     if group.instances[0].is_function:
         return _function_text(code)
     numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
-    base = "nn.Sequential" if numbered else "nn.Module"
+    layer = group.instances[0].base
+    base = "nn.Sequential" if numbered else f"nn.{layer.name}" if layer else "nn.Module"
     if numbered:
         parts = ", ".join(line.partition(" = ")[2] for line in numbered)
         others = [line for line in code.lines if line not in numbered]
@@ -62,6 +63,8 @@ def class_text(code: ClassCode) -> str:
     axes = axes_of(body) if body is not None else None
     if axes is not None:
         lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
+    elif layer is not None and layer.axes() != nn.SAME:
+        lines += ["    axes = nn.SAME", ""]
     if code.constants:
         lines += [f"    {name} = {value!r}" for name, value in code.constants.items()] + [""]
     if code.lines:

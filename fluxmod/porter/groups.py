@@ -44,6 +44,7 @@ def group_instances(instances: list[Instance]) -> list[Group]:
         names = tuple(instance.attributes)
         key = (
             type(instance.module),
+            instance.base and instance.base.name,
             tuple(lines),
             tuple(signature),
             names,

@@ -108,6 +108,7 @@ class Call:
     where: str = ""
     names: dict[str, Any] = field(default_factory=dict)  # forward's argument names -> trees
     chain: bool = False  # a plain Sequential: its children are called one after another
+    own: bool = False  # the part of the layer that the module's class extends: super().__call__
 
 
 def tree_values(tree: Any) -> Iterator[Value]:

@@ -12,7 +12,7 @@ import torch
 
 from fluxmod._errors import UnsupportedOpError
 
-from . import leaves
+from . import bases, leaves
 from .capture import CallRecord, OpRecord, Trace
 from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
 
@@ -47,15 +47,23 @@ class Graph:
         self.training = training
 
 
-def normalise(trace: Trace, module: torch.nn.Module, leaf_of: Any = leaves.match) -> Graph:
-    """Build the call tree of a trace."""
-    return _Builder(trace, module, leaf_of).run()
+def normalise(
+    trace: Trace,
+    module: torch.nn.Module,
+    leaf_of: Any = leaves.match,
+    extended: dict[int, bases.Base] | None = None,
+) -> Graph:
+    """Build the call tree of a trace; ``extended``: the modules that extend a layer."""
+    return _Builder(trace, module, leaf_of, extended or {}).run()
 
 
 class _Builder:
-    def __init__(self, trace: Trace, module: torch.nn.Module, leaf_of: Any) -> None:
+    def __init__(
+        self, trace: Trace, module: torch.nn.Module, leaf_of: Any, extended: dict[int, bases.Base]
+    ) -> None:
         self.trace = trace
         self.leaf_of = leaf_of
+        self.extended = extended
         self.env: dict[Any, Any] = {}
         self.same: dict[Any, Any] = {}  # a node whose tensor is another node's
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
@@ -156,6 +164,9 @@ class _Builder:
         leaf = self.leaf_of(record.module)
         if leaf is not None and not _fits(leaf, record):
             leaf = None
+        base = self.extended.get(id(record.module))
+        if base is not None and base.whole:
+            leaf = base.leaf
         out = Call(
             record.index, record.path, record.module,
             self.tree(record.args), self.tree(record.kwargs),
@@ -170,17 +181,31 @@ class _Builder:
         for node in record.names:
             if (value := self.env.get(self.root_of(node))) is not None:
                 self.note(node, value)
+        own = [] if base is None else bases.part_of(record, self.trace)
         for item in record.items:
             if isinstance(item, CallRecord):
                 called = self.call(item, out)
                 out.items.append(called)
                 self.note_tree(item.out)
-            else:
+            elif item not in own:
                 self.op(item)
+            elif item is own[-1]:
+                self.own(item, base, out)
         out.out = self.tree(record.out)
         self.leave(record, out, parent)
         self.current, self.record = saved
         return out
+
+    def own(self, record: OpRecord, base: Any, parent: Call) -> None:
+        """The operator of the layer that a module extends, as a call of that layer."""
+        value = self.new(record.node)
+        value.producer = part = Call(
+            parent.index, parent.path, parent.module, (self.read(record.args[0]),), {}, value,
+            parent=parent, leaf=base.leaf, where=record.where, own=True,
+        )  # fmt: skip
+        self.env[record.node] = value
+        self.current.items.append(part)
+        self.note(record.node, value)
 
     def leave(self, record: CallRecord, call: Call, parent: Call | None) -> None:
         """End a call: what it only handed through is its own result, and its caller's as before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import linecache
 import sys
 import time
@@ -19,7 +20,7 @@ from flax import nnx
 from fluxmod import convert
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
-from . import layout, lower, paths
+from . import bases, layout, lower, paths
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -170,8 +171,9 @@ def translate(
     seconds["capture"] = time.perf_counter() - start
     start = time.perf_counter()
     leaf_of, declined = _leaf_of(torch_module)
-    graph = normalise(evaluation, torch_module, leaf_of)
-    other = normalise(training, torch_module, leaf_of) if training is not None else None
+    extended = bases.find(torch_module, [t for t in (evaluation, training) if t is not None])
+    graph = normalise(evaluation, torch_module, leaf_of, extended)
+    other = normalise(training, torch_module, leaf_of, extended) if training is not None else None
     for each in (graph, other):
         if each is not None:
             _missing(each.root, torch_module)
@@ -206,15 +208,17 @@ def _assemble(
     declined: set[str],
 ) -> Port:
     graph, program = programs[0]
-    calls = list(_calls(graph.root))
-    layers = {c.path: c.leaf for c in calls if c.leaf is not None and isinstance(c.leaf, Leaf)}
-    if len(programs) > 1:
-        for call in _calls(programs[1][0].root):
-            if call.leaf is not None:
-                layers.setdefault(call.path, call.leaf)
+    layers: dict[str, Leaf] = {}
+    extends: dict[int, Leaf] = {}
+    for call in itertools.chain.from_iterable(_calls(g.root) for g, _ in programs):
+        if call.own:
+            extends.setdefault(id(call.module), call.leaf)
+        elif call.leaf is not None:
+            layers.setdefault(call.path, call.leaf)
+    calls = [c for c in _calls(graph.root) if not c.own]
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called, declined)
+    specs = Specs(root, layers, code, called, declined, extends)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
@@ -397,14 +401,17 @@ def _spelled(line: str, numbers: dict[str, Any]) -> str:
 def _bottom_up(groups: list[Any], main: Instance) -> list[Any]:
     """Classes in the order in which they can be defined: children first."""
     done: list[Any] = []
+    seen: set[int] = set()
 
     def visit(spec: Any) -> None:
         if isinstance(spec, Instance):
-            for other in [spec, *spec.group.instances]:
+            if id(spec.group) in seen:  # also a class whose instances hold each other
+                return
+            seen.add(id(spec.group))
+            for other in spec.group.instances:
                 for child in other.attributes.values():
                     visit(child)
-            if spec.group not in done:
-                done.append(spec.group)
+            done.append(spec.group)
         elif hasattr(spec, "children") and isinstance(spec.children, dict):
             for child in spec.children.values():
                 visit(child)

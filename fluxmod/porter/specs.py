@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from . import leaves
+from .bases import OWN
 from .leaves import Leaf
 from .partition import is_chain
 
@@ -25,6 +26,7 @@ class Instance:
     group: Any = None
     args: dict[str, Any] = field(default_factory=dict)
     is_function: bool = False
+    base: Leaf | None = None  # the layer that its class extends
 
 
 @dataclass(eq=False)
@@ -68,12 +70,14 @@ class Specs:
         code: set[int],
         called: set[int],
         declined: set[str],
+        extends: dict[int, Leaf] | None = None,
     ) -> None:
         self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
         self.code = code  # modules that need a class although they look like a container
         self.called = called
+        self.extends = extends or {}  # modules whose class extends a layer, and that layer
         self.seen: dict[int, str] = {}
         self.arrays: dict[int, str] = {}
         self.instances: list[Instance] = []
@@ -105,8 +109,11 @@ class Specs:
         if id(module) not in self.code and (plain or is_chain(module)):
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
-        instance = Instance(module, path)
+        instance = Instance(module, path, base=self.extends.get(id(module)))
         instance.attributes = self.attributes(module, path)
+        if instance.base is not None:
+            for name in OWN:
+                instance.attributes.pop(name, None)
         self.instances.append(instance)
         return instance
 

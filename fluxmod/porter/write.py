@@ -509,10 +509,7 @@ class _Writer(Measures):
 
     def call_text(self, item: Call) -> str:
         """A call of a child: what torch passed, constants that the child has baked in left out."""
-        rest = paths.relative(item.path, self.call.path)
-        if rest is None:
-            rest = self.other_path(item)
-        target = paths.expression(self.call.module, rest)
+        target = "super().__call__" if item.own else self.target(item)
         if item.leaf is not None or item.chain:
             shown = [self(a) for a in item.args]
             shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
@@ -537,6 +534,11 @@ class _Writer(Measures):
                 texts.append(str(text))
                 positional.pop(0)
         return f"{target}({', '.join(texts)})"
+
+    def target(self, item: Call) -> str:
+        """The child that is called."""
+        rest = paths.relative(item.path, self.call.path)
+        return paths.expression(self.call.module, self.other_path(item) if rest is None else rest)
 
     def other_path(self, item: Call) -> str:
         for path, module in self.call.module.named_modules(remove_duplicate=False):
