@@ -28,6 +28,7 @@ from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
+from .tables import Tables
 from .words import Body, Unported, literal
 
 __all__ = ["ClassCode", "is_spec"]
@@ -39,8 +40,9 @@ _ABSENT = object()
 class ClassCode:
     """Writes ``__init__`` of a group, and works out what each instance passes to it."""
 
-    def __init__(self, group: Group, *, is_root: bool) -> None:
+    def __init__(self, group: Group, tables: Tables, *, is_root: bool) -> None:
         self.group = group
+        self.tables = tables
         self.is_root = is_root
         self.init: Init = init_of(group.cls)
         self.instances = group.instances
@@ -332,11 +334,37 @@ class ClassCode:
             return f"nn.Parameter({text}{frozen})"
         persistent = "" if specs[0].persistent else ", persistent=False"
         if not specs[0].persistent:
-            text = buffer_value(tensor, sizes)
+            text = self.table(specs, sizes)
         else:
             text = self.first_value(tensor, shape, dtype, None)
         kept = ', torch_dtype="int64"' if tensor.dtype == torch.int64 else ""
         return f"nn.Buffer({text}{persistent}{kept})"
+
+    def table(self, specs: list[Array], sizes: list[str]) -> str:
+        """A constant that no checkpoint has: short code for it, or a function as torch has it."""
+        try:
+            texts = {buffer_value(s.tensor, sizes) for s in specs}
+        except Unported:
+            texts = set()
+        if len(texts) == 1:
+            return texts.pop()
+        name = specs[0].path.rpartition(".")[2]
+        found = [self.tables.of(s.path) for s in specs]
+        tables = [t for t in found if t is not None]
+        if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
+            raise Unported(f"the table {name} is not saved, and its code was not found")
+        parameters, arguments, body = [], [], list(tables[0].lines)
+        for index, number in enumerate(tables[0].numbers):
+            values = [t.numbers[index] for t in tables]
+            text = literal(number)
+            if any(not same(v, number) for v in values):
+                text = f"{'size' if isinstance(number, int) else 'factor'}{index}"
+                parameters.append(f"{text}: {type(number).__name__}")
+                arguments.append(self.value(values, None, f"{name}_{text}"))
+            body = [line.replace(f"_number_{index}_", text) for line in body]
+        if len(body) == 1 and not parameters:
+            return body[0].removeprefix("return ")
+        return f"{self.tables.function(name, parameters, body)}({', '.join(arguments)})"
 
     def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
         """An array of that shape: torch's distribution where the source shows it."""

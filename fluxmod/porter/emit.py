@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
+
 from fluxmod import nn
 
 from .classes import ClassCode, is_spec
@@ -21,10 +23,11 @@ _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _MARK = re.compile(r"_number_\d+_")
 
 
-def module_text(codes: list[ClassCode], origin: str) -> str:
+def module_text(codes: list[ClassCode], origin: str, functions: dict[str, list[str]]) -> str:
     """The whole file."""
     classes = [class_text(code) for code in codes]
-    body = "\n\n\n".join(classes)
+    helpers = [_helper_text(name, lines) for name, lines in functions.items()]
+    body = "\n\n\n".join([*helpers, *classes])
     names = sorted(code.group.name for code in codes)
     listed = f"__all__ = [{', '.join(chr(34) + n + chr(34) for n in names)}]"
     if len(listed) > WIDTH:
@@ -44,6 +47,15 @@ def module_text(codes: list[ClassCode], origin: str) -> str:
             own.append(f"from fluxmod.nn import {name}")
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
     return "\n".join([*parts, *own, "", listed, "", "", body, ""])
+
+
+def _helper_text(name: str, lines: list[str]) -> str:
+    """A function that computes a table."""
+    head, *body = lines
+    text = [head.format(name), f'    """The table ``{name[1:]}``, as torch computes it."""']
+    for line in rolled(unpacked(body), torch.nn.Module()):
+        text += statement(line, 4)
+    return "\n".join(text)
 
 
 def class_text(code: ClassCode) -> str:

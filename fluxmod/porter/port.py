@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import torch
 from flax import nnx
 
-from fluxmod import convert
+from fluxmod import convert, nn
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
+from fluxmod._paths import join
 
 from . import bases, layout, lower, paths
 from .capture import capture
@@ -39,6 +41,7 @@ from .partition import (
     simplify_writes,
 )
 from .specs import Instance, Specs
+from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
 
@@ -145,6 +148,7 @@ def port(
     model = _abstract(make, result)
     convert.to_flax(torch_module, model)
     _fill_rest(make, model)
+    _same_tables(torch_module, model)
     model.train() if torch_module.training else model.eval()
     result.seconds["build"] = time.perf_counter() - start
     if type(model).__module__.startswith("fluxmod_port_"):
@@ -248,8 +252,9 @@ def _assemble(
     _raise(obstacles, root)
     groups = group_instances(specs.instances)
     codes: list[ClassCode] = []
+    tables = Tables(root, _straight, notes)
     for group in _bottom_up(groups, main):
-        codes.append(made := ClassCode(group, is_root=main in group.instances))
+        codes.append(made := ClassCode(group, tables, is_root=main in group.instances))
         try:
             made.run()
         except Unported as error:
@@ -258,7 +263,7 @@ def _assemble(
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
-    text = module_text(codes, origin)
+    text = module_text(codes, origin, tables.functions)
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
@@ -272,6 +277,24 @@ def _assemble(
         graph.out_type,
         tuple(notes),
     )
+
+
+def _straight(module: torch.nn.Module) -> Body:
+    """The body of a module without arguments, weights and children: what computes a table."""
+    graph = normalise(capture(module, (), {}, training=False), module)
+    simplify_writes(graph.root)
+    fuse_subscripts(graph.root)
+    attach_sizes(graph.root)
+    prune(graph.root)
+    choose_results(graph.root)
+    layout.assign(graph, frozenset(lower.ELEMENTWISE), torch=True)
+    prune(graph.root)
+    program = _Program(module, set())
+    _missing(graph.root, module)
+    program.write(graph.root)
+    body = program.bodies[graph.root.index]
+    _raise(body.obstacles, module)
+    return body
 
 
 def _bare(leaf: Any) -> Any:
@@ -494,6 +517,22 @@ def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
     for index, value in zip(missing, jax.jit(rest)(), strict=True):
         leaves[index] = value
     nnx.update(model, jax.tree.unflatten(treedef, leaves))
+
+
+def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
+    """Give what no checkpoint has torch's own values: the last place of a sine may differ."""
+    found = dict(module.named_buffers())
+    for owner, each in module.named_modules():
+        plain = {k: v for k, v in vars(each).items() if isinstance(v, torch.Tensor)}
+        found |= {join(owner, name): tensor for name, tensor in plain.items()}
+    for path, part in nn.named_modules(model):
+        for name, variable in nn.named_variables(part):
+            tensor = found.get(join(path, name))
+            if tensor is None or variable.get_metadata("persistent", True):
+                continue
+            value = variable.get_value()
+            if tuple(tensor.shape) == value.shape:
+                variable.set_value(jnp.asarray(tensor.detach().cpu().numpy(), value.dtype))
 
 
 def _our_fault(result: Port, error: Exception) -> PortError:
