@@ -181,7 +181,8 @@ class _Recorder:
         if not self.stack:
             return "", ""
         current = self.stack[-1]
-        code = getattr(type(current.module).forward, "__code__", None)
+        forward = vars(current.module).get("forward", type(current.module).forward)
+        code = getattr(forward, "__code__", None)
         frames: list[FrameType] = []
         while frame is not None:
             name = frame.f_code.co_filename

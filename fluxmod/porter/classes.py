@@ -12,7 +12,7 @@ import torch
 from fluxmod._paths import join
 
 from . import leaves, paths
-from .arrays import buffer_value, shape_nodes
+from .arrays import as_numbers, buffer_value, shape_nodes
 from .constructors import (
     Init,
     Unknown,
@@ -163,7 +163,10 @@ class ClassCode:
         """Numbers of the body that differ between instances become attributes."""
         lines = []
         self.replacements: dict[str, str] = {}
+        shown = "\n".join(self.group.lines)
         for index, (mark, number) in enumerate(body.literals):
+            if mark not in shown:
+                continue
             values = []
             for instance in self.instances:
                 other = instance.bodies[0].literals if instance.bodies else body.literals
@@ -352,7 +355,9 @@ class ClassCode:
         found = [self.tables.of(s.path) for s in specs]
         tables = [t for t in found if t is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            raise Unported(f"the table {name} is not saved, and its code was not found")
+            if any(not torch.equal(s.tensor, specs[0].tensor) for s in specs):
+                raise Unported(f"the table {name} is not saved, and its code was not found")
+            return as_numbers(specs[0].tensor)
         parameters, arguments, body = [], [], list(tables[0].lines)
         for index, number in enumerate(tables[0].numbers):
             values = [t.numbers[index] for t in tables]

@@ -161,9 +161,7 @@ def _argument(body: Body, name: str) -> Any:
     call = body.call
     if name in call.names:
         return call.names[name]
-    bound = inspect.signature(type(call.module).forward).bind(
-        call.module, *call.args, **call.kwargs
-    )
+    bound = inspect.signature(call.module.forward).bind(*call.args, **call.kwargs)
     found = bound.arguments.get(name, bound.arguments.get(name.rstrip("_")))
     return found if found is not None else bound.arguments.get("kwargs", {}).get(name)
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from fluxmod._errors import UnsupportedOpError
+from fluxmod._paths import join
 
 from . import bases, leaves
 from .capture import CallRecord, OpRecord, Trace
 from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
+from .specs import plain_tensors
 
 __all__ = ["Graph", "normalise"]
 
@@ -572,11 +574,12 @@ def _in_place(record: OpRecord) -> bool:
 
 
 def _paths_of(module: torch.nn.Module) -> dict[int, tuple[str, ...]]:
-    """Every name of every parameter and buffer."""
+    """Every name of every parameter and buffer, and of tensors that are plain attributes."""
     found: dict[int, tuple[str, ...]] = {}
     states = [
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
+        *((join(path, k), v) for path, m in module.named_modules() for k, v in plain_tensors(m)),
     ]
     for path, tensor in states:
         found[id(tensor)] = (*found.get(id(tensor), ()), path)

@@ -23,6 +23,7 @@ from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 from fluxmod._paths import join
 
 from . import bases, layout, lower, paths
+from .arrays import as_numbers
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -40,7 +41,7 @@ from .partition import (
     prune,
     simplify_writes,
 )
-from .specs import Instance, Specs
+from .specs import Instance, Specs, plain_tensors
 from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
@@ -103,7 +104,10 @@ class _Program:
             raise Unported(f"uses {param.paths[0]}, which belongs to another module")
         tensor = param.tensor
         if tensor.numel() > 16:
-            raise Unported(f"a constant of {tensor.numel()} numbers; register it as a buffer")
+            name = writer.fresh(["table"])
+            writer.body.lines.append(f"{name} = {as_numbers(tensor)}")
+            writer.rebind(name, value)
+            return name
         if not tensor.dim():
             return str(writer.literal(tensor.item()))
         dtype = "" if tensor.dtype == torch.float32 else f", {lower.DTYPES[tensor.dtype]}"
@@ -304,8 +308,7 @@ def _bare(leaf: Any) -> Any:
 
 def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     """The model's arguments: name, shape in Flax, dtype, torch's channel axis."""
-    signature = inspect.signature(type(root.module).forward)
-    bound = signature.bind(root.module, *root.args, **root.kwargs).arguments
+    bound = inspect.signature(root.module.forward).bind(*root.args, **root.kwargs).arguments
     trees = {k: v for k, v in bound.items() if k not in ("self", "kwargs")}
     trees |= bound.get("kwargs", {})
     rows = []
@@ -523,8 +526,7 @@ def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
     """Give what no checkpoint has torch's own values: the last place of a sine may differ."""
     found = dict(module.named_buffers())
     for owner, each in module.named_modules():
-        plain = {k: v for k, v in vars(each).items() if isinstance(v, torch.Tensor)}
-        found |= {join(owner, name): tensor for name, tensor in plain.items()}
+        found |= {join(owner, name): tensor for name, tensor in plain_tensors(each)}
     for path, part in nn.named_modules(model):
         for name, variable in nn.named_variables(part):
             tensor = found.get(join(path, name))

@@ -12,7 +12,7 @@ from .bases import OWN
 from .leaves import Leaf
 from .partition import is_chain
 
-__all__ = ["Alias", "Array", "Instance", "Listing", "Specs"]
+__all__ = ["Alias", "Array", "Instance", "Listing", "Specs", "plain_tensors"]
 
 
 @dataclass(eq=False)
@@ -58,6 +58,11 @@ class Alias:
 
     path: str
     place: str = ""
+
+
+def plain_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Tensors that a module holds as plain attributes, neither parameters nor buffers."""
+    return [(k, v) for k, v in vars(module).items() if isinstance(v, torch.Tensor)]
 
 
 class Specs:
@@ -132,6 +137,11 @@ class Specs:
                 self.arrays[id(tensor)] = where
                 kept = kind == "parameter" or name not in module._non_persistent_buffers_set
                 found[name] = Array(tensor, where, kind, kept)
+        for name, tensor in plain_tensors(module):
+            where = f"{path}.{name}" if path else name
+            if id(tensor) not in self.arrays:
+                self.arrays[id(tensor)] = where
+                found[name] = Array(tensor, where, "buffer", persistent=False)
         in_list = isinstance(
             module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
         )

@@ -138,6 +138,17 @@ def statement(line: str, indent: int) -> list[str]:
     pad = " " * indent
     if line.endswith(":") or line.startswith(("#", "@", '"""')) or line == "pass":
         return [pad + _header(line)]
+    lines = _laid_out(line, indent)
+    return [*lines[:-1], f"{lines[-1]}  # fmt: skip"] if _is_filled(lines) else lines
+
+
+def _is_filled(lines: list[str]) -> bool:
+    """Whether several numbers stand on one line of several: a formatter would put one on each."""
+    return len(lines) > 1 and any(line.count(", ") > 2 and line.endswith(",") for line in lines)
+
+
+def _laid_out(line: str, indent: int) -> list[str]:
+    pad = " " * indent
     node = ast.parse(line).body[0]
     if isinstance(node, ast.Return):
         if node.value is None:
@@ -281,6 +292,8 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
     if isinstance(node, (ast.Tuple, ast.List)):
         brackets = "[]" if isinstance(node, ast.List) else "()"
         parts = [("", e) for e in node.elts]
+        if len(parts) > 16 and all(_is_simple(e) for e in node.elts):
+            return f"{brackets[0]}{_filled(node.elts, inner)}\n{' ' * indent}{brackets[1]}"
         return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"
     if isinstance(node, ast.Dict):
         pairs = [
@@ -297,6 +310,17 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
         pad = "\n" + " " * indent
         return pad.join(_operands(node, indent))
     return expression(node, outer)
+
+
+def _filled(elements: list[ast.expr], indent: int) -> str:
+    """Many numbers, as many on a line as fit."""
+    lines = [" " * indent]
+    for element in elements:
+        text = f"{expression(element)}, "
+        if len(lines[-1]) + len(text) > WIDTH:
+            lines.append(" " * indent)
+        lines[-1] += text
+    return "\n" + "\n".join(line.rstrip() for line in lines)
 
 
 def _parts(node: ast.Call) -> list[tuple[str, ast.expr]]:

@@ -74,7 +74,8 @@ class _Maker(torch.nn.Module):
         self.run = run
 
     def forward(self) -> torch.Tensor:
-        return self.run()
+        with torch.no_grad():
+            return self.run()
 
 
 def computed(

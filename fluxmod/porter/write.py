@@ -78,9 +78,9 @@ class _Writer(Measures):
 
     def arguments(self) -> None:
         """Bind forward's arguments; the call's own names for them are torch's."""
-        signature = inspect.signature(type(self.call.module).forward)
-        parameters = list(signature.parameters.values())[1:]
-        bound = signature.bind(self.call.module, *self.call.args, **self.call.kwargs).arguments
+        signature = inspect.signature(self.call.module.forward)
+        parameters = list(signature.parameters.values())
+        bound = signature.bind(*self.call.args, **self.call.kwargs).arguments
         needed = {id(v) for v in outer_inputs(self.call)}
         shown: list[tuple[str, str | None, str]] = []
         last_used = -1
@@ -514,8 +514,7 @@ class _Writer(Measures):
             shown = [self(a) for a in item.args]
             shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
             return f"{target}({', '.join(shown)})"
-        signature = inspect.signature(type(item.module).forward)
-        bound = signature.bind(item.module, *item.args, **item.kwargs).arguments
+        bound = inspect.signature(item.module.forward).bind(*item.args, **item.kwargs).arguments
         texts: list[str] = []
         positional = list(item.args)
         by_keyword = False
