@@ -10,7 +10,9 @@ import torch
 from .lower import DTYPES
 from .words import Unported, literal
 
-__all__ = ["buffer_value", "shape_nodes"]
+__all__ = ["as_numbers", "buffer_value", "shape_nodes"]
+
+_MOST = 1024  # numbers of a table that may stand in the source
 
 
 def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
@@ -73,6 +75,25 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
+
+
+def as_numbers(tensor: torch.Tensor) -> str:
+    """An array as its numbers: the last resort, and only for tables that a page can show.
+
+    Raises:
+        Unported: it has too many.
+    """
+    if tensor.numel() > _MOST:
+        raise Unported(
+            f"a constant of {tensor.numel()} numbers whose computation was not found; register it "
+            "as a persistent buffer"
+        )
+    array = tensor.detach().cpu().numpy()
+    short = array.dtype == np.float32
+    flat = [float(str(x)) if short else x.item() for x in array.reshape(-1)]
+    dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
+    text = f"jnp.array([{', '.join(map(literal, flat))}]{dtype.replace('jnp.int64', 'int')})"
+    return text if array.ndim == 1 else f"jnp.reshape({text}, {array.shape})"
 
 
 def _relative_positions(array: np.ndarray) -> str | None:

@@ -205,7 +205,8 @@ class _Recorder:
         if not self.stack:
             return "", ""
         current = self.stack[-1]
-        code = getattr(type(current.module).forward, "__code__", None)
+        forward = vars(current.module).get("forward", type(current.module).forward)
+        code = getattr(forward, "__code__", None)
         frames: list[FrameType] = []
         while frame is not None:
             name = frame.f_code.co_filename
@@ -430,7 +431,7 @@ def _shapes(
 def _is_unknown(node: torch.fx.Node) -> bool:
     """Whether a node gives an array with a size that only its values tell."""
     val = node.meta.get("val")
-    sizes = val.shape if isinstance(val, torch.Tensor) else ()
+    sizes: Any = val.shape if isinstance(val, torch.Tensor) else ()
     return any(isinstance(s, torch.SymInt) and s.node.hint is None for s in sizes)
 
 

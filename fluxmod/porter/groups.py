@@ -44,6 +44,7 @@ def group_instances(instances: list[Instance]) -> list[Group]:
         names = tuple(instance.attributes)
         key = (
             type(instance.module),
+            instance.base and instance.base.name,
             tuple(lines),
             tuple(signature),
             names,
@@ -103,7 +104,7 @@ def _flagged(first: Group, second: Group) -> bool:
 def _flag(first: Group, second: Group) -> str | None:
     """A flag that forward reads, with one value in each of two groups."""
     try:
-        source = inspect.getsource(first.cls.forward)  # type: ignore[attr-defined]
+        source = inspect.getsource(first.instances[0].module.forward)
     except (OSError, TypeError):
         return None
     for name in re.findall(r"\bself\.(\w+)", source):

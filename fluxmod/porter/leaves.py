@@ -20,7 +20,7 @@ from fluxmod import nn
 
 from . import overrides
 
-__all__ = ["CONTAINERS", "Leaf", "match", "torch_base"]
+__all__ = ["CONTAINERS", "Leaf", "by_name", "match", "torch_base"]
 
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 _HARMLESS = {
@@ -108,7 +108,7 @@ def match(module: torch.nn.Module) -> Leaf | None:
         return None
     if _is_changed(module):
         return None
-    make = _SPECIAL.get(base.__name__, _by_name)
+    make = _SPECIAL.get(base.__name__, by_name)
     return make(base.__name__, module)
 
 
@@ -159,7 +159,7 @@ def _signature(cls: Any) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in parameters.items() if n not in skip}
 
 
-def _by_name(name: str, module: torch.nn.Module) -> Leaf | None:
+def by_name(name: str, module: torch.nn.Module) -> Leaf | None:
     """Read every constructor argument from the attribute of its name."""
     args: dict[str, Any] = {}
     for argument, parameter in _signature(getattr(nn, name)).items():

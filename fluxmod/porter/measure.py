@@ -73,6 +73,28 @@ class Measures:
             texts.append(text or self.size(size))
         return texts
 
+    def listed_sizes(self, op: Op, index: int, count: int) -> list[str] | None:
+        """The source's expressions for the first of several sizes, None for plain numbers."""
+        hints = list((op.hints or {}).get("args") or [])[index : index + 1]
+        given = (
+            hints[0] if hints else next(iter(((op.hints or {}).get("kwargs") or {}).values()), 0)
+        )
+        actual = op.args[index]
+        if not isinstance(given, tuple) or not isinstance(actual, (list, tuple)):
+            return None
+        if all(isinstance(hint, Size) and hint.form == ("lit",) for hint in given):
+            return None
+        found = []
+        for hint, size in list(zip(given, actual, strict=False))[:count]:
+            value = size.value if isinstance(size, Size) else size
+            if not isinstance(hint, Size) or not same_number(hint.value, value):
+                return None
+            text = self.try_size(hint)
+            if text is None:
+                return None
+            found.append(text)
+        return found
+
     def try_size(self, size: Size) -> str | None:
         """A size as text, or None where it is not in scope."""
         try:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import linecache
-import sys
+import itertools
 import time
-import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
-import jax
 import torch
 from flax import nnx
 
-from fluxmod import convert
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
-from . import layout, lower, overrides, paths
+from . import bases, layout, lower, overrides, paths
+from .arrays import as_numbers
+from .build import build
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -28,6 +25,7 @@ from .groups import group_instances
 from .ir import Call, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
+from .modes import join_modes
 from .normalise import normalise
 from .partition import (
     attach_sizes,
@@ -40,6 +38,7 @@ from .partition import (
     simplify_writes,
 )
 from .specs import Instance, Specs
+from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
 
@@ -111,7 +110,10 @@ class _Program:
             raise Unported(f"uses {param.paths[0]}, which belongs to another module")
         tensor = param.tensor
         if tensor.numel() > 16:
-            raise Unported(f"a constant of {tensor.numel()} numbers; register it as a buffer")
+            name = writer.fresh(["table"])
+            writer.body.lines.append(f"{name} = {as_numbers(tensor)}")
+            writer.rebind(name, value)
+            return name
         if not tensor.dim():
             return str(writer.literal(tensor.item()))
         dtype = "" if tensor.dtype == torch.float32 else f", {lower.DTYPES[tensor.dtype]}"
@@ -152,11 +154,7 @@ def port(
     """
     result = translate(torch_module, *args, options=options, **kwargs)
     start = time.perf_counter()
-    make = _maker(result)
-    model = _abstract(make, result)
-    convert.to_flax(torch_module, model)
-    _fill_rest(make, model)
-    model.train() if torch_module.training else model.eval()
+    model = build(result.text, result.name, torch_module)
     result.seconds["build"] = time.perf_counter() - start
     if type(model).__module__.startswith("fluxmod_port_"):
         type(model)._fluxmod_port = result  # type: ignore[attr-defined]
@@ -189,8 +187,9 @@ def _translate(
     seconds["capture"] = time.perf_counter() - start
     start = time.perf_counter()
     leaf_of, declined = _leaf_of(torch_module)
-    graph = normalise(evaluation, torch_module, leaf_of)
-    other = normalise(training, torch_module, leaf_of) if training is not None else None
+    extended = bases.find(torch_module, [t for t in (evaluation, training) if t is not None])
+    graph = normalise(evaluation, torch_module, leaf_of, extended)
+    other = normalise(training, torch_module, leaf_of, extended) if training is not None else None
     for each in (graph, other):
         if each is not None:
             lift(each.root)
@@ -227,15 +226,17 @@ def _assemble(
     declined: set[str],
 ) -> Port:
     graph, program = programs[0]
-    calls = list(_calls(graph.root))
-    layers = {c.path: c.leaf for c in calls if c.leaf is not None and isinstance(c.leaf, Leaf)}
-    if len(programs) > 1:
-        for call in _calls(programs[1][0].root):
-            if call.leaf is not None:
-                layers.setdefault(call.path, call.leaf)
+    layers: dict[str, Leaf] = {}
+    extends: dict[int, Leaf] = {}
+    for call in itertools.chain.from_iterable(_calls(g.root) for g, _ in programs):
+        if call.own:
+            extends.setdefault(id(call.module), call.leaf)
+        elif call.leaf is not None:
+            layers.setdefault(call.path, call.leaf)
+    calls = [c for c in _calls(graph.root) if not c.own]
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called, declined)
+    specs = Specs(root, layers, code, called, declined, extends)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
@@ -248,7 +249,7 @@ def _assemble(
             instance = by_module[id(call.module)]
             twin = others.get(id(call.module))
             if twin:
-                _join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
+                join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
             instance.bodies.append(body)
             obstacles += body.obstacles
     for instance in specs.instances:
@@ -265,8 +266,9 @@ def _assemble(
     _raise(obstacles, root)
     groups = group_instances(specs.instances)
     codes: list[ClassCode] = []
+    tables = Tables(root, _straight, notes)
     for group in _bottom_up(groups, main):
-        codes.append(made := ClassCode(group, is_root=main in group.instances))
+        codes.append(made := ClassCode(group, tables, is_root=main in group.instances))
         try:
             made.run()
         except Unported as error:
@@ -275,7 +277,7 @@ def _assemble(
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
-    text = module_text(codes, origin, overrides.active().imports)
+    text = module_text(codes, origin, tables.functions, overrides.active().imports)
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
@@ -292,6 +294,24 @@ def _assemble(
     )
 
 
+def _straight(module: torch.nn.Module) -> Body:
+    """The body of a module without arguments, weights and children: what computes a table."""
+    graph = normalise(capture(module, (), {}, training=False), module)
+    simplify_writes(graph.root)
+    fuse_subscripts(graph.root)
+    attach_sizes(graph.root)
+    prune(graph.root)
+    choose_results(graph.root)
+    layout.assign(graph, frozenset(lower.ELEMENTWISE), torch=True)
+    prune(graph.root)
+    program = _Program(module, set())
+    _missing(graph.root, module)
+    program.write(graph.root)
+    body = program.bodies[graph.root.index]
+    _raise(body.obstacles, module)
+    return body
+
+
 def _bare(leaf: Any) -> Any:
     """A value without the graph that it came from."""
     return Value(leaf.shape, leaf.dtype) if isinstance(leaf, Value) else leaf
@@ -306,8 +326,7 @@ def _settings(root: Call, program: _Program) -> dict[str, Any]:
 
 def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     """The model's arguments: name, shape in Flax, dtype, torch's channel axis."""
-    signature = inspect.signature(type(root.module).forward)
-    bound = signature.bind(root.module, *root.args, **root.kwargs).arguments
+    bound = inspect.signature(root.module.forward).bind(*root.args, **root.kwargs).arguments
     trees = {k: v for k, v in bound.items() if k not in ("self", "kwargs")}
     trees |= bound.get("kwargs", {})
     rows = []
@@ -377,72 +396,20 @@ def _bodies_by_module(program: tuple[Any, _Program]) -> dict[int, list[Body]]:
     return found
 
 
-def _join_modes(body: Body, train: Body) -> None:
-    """One body for both modes; where they differ, the mode decides."""
-    body.rngs = body.rngs or train.rngs
-    if body.lines == train.lines:
-        return
-    offset = len(body.literals)
-    lines = list(train.lines)
-    for index in reversed(range(len(train.literals))):
-        lines = [x.replace(f"_number_{index}_", f"_number_t{index}_") for x in lines]
-    numbers = {f"_number_t{i}_": n for i, (_, n) in enumerate(train.literals)}
-    own = dict(body.literals)
-    common = 0
-    for a, b in zip(body.lines, lines, strict=False):
-        if _spelled(a, own) != _spelled(b, numbers):
-            break
-        common += 1
-    if common == len(body.lines) == len(lines):
-        return
-    for index in range(len(train.literals)):
-        lines = [x.replace(f"_number_t{index}_", f"_number_{offset + index}_") for x in lines]
-    body.literals += [(f"_number_{offset + i}_", n) for i, (_, n) in enumerate(train.literals)]
-    body.attrs.update(train.attrs)
-    body.obstacles += train.obstacles
-    head, rest = body.lines[:common], body.lines[common:]
-    other = lines[common:]
-    numbers = dict(body.literals)
-    tail: list[str] = []
-    while rest and other and _spelled(rest[-1], numbers) == _spelled(other[-1], numbers):
-        tail.insert(0, rest.pop())
-        other.pop()
-    if tail:
-        body.lines = [*head, *_branches(rest, other), *tail]
-    elif len(rest) <= len(other):
-        body.lines = [*head, "if not self.training:", *(f"    {x}" for x in rest), *other]
-    else:
-        body.lines = [*head, "if self.training:", *(f"    {x}" for x in other), *rest]
-
-
-def _branches(evaluation: list[str], training: list[str]) -> list[str]:
-    """What only one mode does, under the mode."""
-    lines = []
-    if training:
-        lines += ["if self.training:", *(f"    {x}" for x in training)]
-    if evaluation:
-        lines += ["else:" if training else "if not self.training:"]
-        lines += [f"    {x}" for x in evaluation]
-    return lines
-
-
-def _spelled(line: str, numbers: dict[str, Any]) -> str:
-    for mark, number in numbers.items():
-        line = line.replace(mark, repr(number))
-    return line
-
-
 def _bottom_up(groups: list[Any], main: Instance) -> list[Any]:
     """Classes in the order in which they can be defined: children first."""
     done: list[Any] = []
+    seen: set[int] = set()
 
     def visit(spec: Any) -> None:
         if isinstance(spec, Instance):
-            for other in [spec, *spec.group.instances]:
+            if id(spec.group) in seen:  # also a class whose instances hold each other
+                return
+            seen.add(id(spec.group))
+            for other in spec.group.instances:
                 for child in other.attributes.values():
                     visit(child)
-            if spec.group not in done:
-                done.append(spec.group)
+            done.append(spec.group)
         elif hasattr(spec, "children") and isinstance(spec.children, dict):
             for child in spec.children.values():
                 visit(child)
@@ -483,70 +450,6 @@ def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
     ]
     raise UnsupportedOpError(
         f"port: {type(module).__name__} has {len(seen)} obstacle(s):\n" + "\n".join(lines)
-    )
-
-
-def _maker(result: Port) -> Callable[[], nnx.Module]:
-    """Run the text; tracebacks show it. Returns what constructs the model."""
-    filename = f"<fluxmod.port {result.name}>"
-    module = types.ModuleType(f"fluxmod_port_{result.name}")
-    lines = result.text.splitlines(keepends=True)
-    linecache.cache[filename] = (len(result.text), None, lines, filename)
-    try:
-        exec(compile(result.text, filename, "exec"), module.__dict__)
-    except Exception as error:
-        raise _our_fault(result, error) from error
-    sys.modules[module.__name__] = module
-    found = getattr(module, result.name)
-    build = found.__init__ if inspect.isclass(found) else found
-    takes = "rngs" in inspect.signature(build).parameters
-
-    def make() -> nnx.Module:
-        with mock.patch.object(nnx.RngStream, "__call__", _draw):
-            return found(rngs=nnx.Rngs(0)) if takes else found()
-
-    return make
-
-
-def _draw(stream: nnx.RngStream) -> jax.Array:
-    """What a stream does when called, in time that does not grow with what was traced before.
-
-    ``count[...] += 1`` asks a tracer for its sharding, and JAX words the refusal by searching all
-    equations so far: a model of 48 blocks took ten seconds to build, and takes one.
-    """
-    key = jax.random.fold_in(stream.key[...], stream.count[...])
-    stream.count.set_value(stream.count[...] + 1)
-    return key
-
-
-def _abstract(make: Callable[[], nnx.Module], result: Port) -> nnx.Module:
-    """The model without values: weights that will be replaced are not drawn first."""
-    try:
-        return nnx.eval_shape(make)
-    except Exception as error:
-        raise _our_fault(result, error) from error
-
-
-def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
-    """Compute what no checkpoint has: random streams and constants."""
-    leaves, treedef = jax.tree.flatten(nnx.state(model, graph=True))
-    missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
-    if not missing:
-        return
-
-    def rest() -> list[Any]:
-        values = jax.tree.leaves(nnx.state(make(), graph=True))
-        return [values[i] for i in missing]
-
-    for index, value in zip(missing, jax.jit(rest)(), strict=True):
-        leaves[index] = value
-    nnx.update(model, jax.tree.unflatten(treedef, leaves))
-
-
-def _our_fault(result: Port, error: Exception) -> PortError:
-    return PortError(
-        f"port: the source of {result.name} cannot be built: {type(error).__name__}: {error}. "
-        "This is a fault of the porter; please report it with the model.\n" + result.text
     )
 
 

@@ -18,7 +18,7 @@ import torch.utils._pytree as pytree
 from torch.fx import _symbolic_trace
 
 from . import leaves
-from .ir import Call, Op, Param, Size, Value, map_tree
+from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of
 
 __all__ = ["Repeats", "cloned"]
 
@@ -231,14 +231,14 @@ def _plain_result(out: Any) -> bool:
 def _self_contained(record: Any) -> bool:
     """Whether a call reads only its arguments and its own weights, and writes to neither."""
     below = f"{record.path}."
-    given = {id(n): n for n in _nodes((record.args, record.kwargs))}
+    given = {id(n): n for n in nodes_of((record.args, record.kwargs))}
     made: set[int] = set()
     memory = {_memory(n) for n in given.values()}
     for call, op in _ops(record):
         if not call.path.startswith(below) and call is not record:
             return False
         target = op.node.target
-        for node in _nodes((op.args, op.kwargs)):
+        for node in nodes_of((op.args, op.kwargs)):
             if id(node) in made or id(node) in given or node.op in ("placeholder", "get_attr"):
                 continue
             if not isinstance(node.meta.get("val"), torch.SymInt):
@@ -248,12 +248,12 @@ def _self_contained(record: Any) -> bool:
             leaf = leaves.match(call.module) is not None
             if not leaf and any(
                 _memory(n) in memory or n.op in ("placeholder", "get_attr")
-                for n in _nodes(op.args[:1])
+                for n in nodes_of(op.args[:1])
             ):
                 return False
-    results = list(_nodes(record.out))
+    results = nodes_of(record.out)
     states = {
-        _memory(n) for _, op in _ops(record) for n in _nodes(op.args) if n.op != "call_function"
+        _memory(n) for _, op in _ops(record) for n in nodes_of(op.args) if n.op != "call_function"
     }
     return all(id(n) in made and _memory(n) not in memory | states for n in results)
 
@@ -264,12 +264,6 @@ def _ops(record: Any) -> Iterator[tuple[Any, Any]]:
             yield record, item
         else:
             yield from _ops(item)
-
-
-def _nodes(tree: Any) -> Iterator[Any]:
-    found: list[Any] = []
-    map_tree(lambda leaf: found.append(leaf) if isinstance(leaf, torch.fx.Node) else None, tree)
-    yield from found
 
 
 def _memory(node: Any) -> Any:
@@ -336,7 +330,7 @@ def cloned(call: Call, fresh: Call, states: dict[str, Value]) -> Call:
             inner = Call(
                 item.index + offset, path(item.path), fresh.module.get_submodule(below),
                 map_tree(one, item.args), map_tree(one, item.kwargs),
-                parent=target, leaf=item.leaf, where=item.where, flow=item.flow,
+                parent=target, leaf=item.leaf, where=item.where, flow=item.flow, own=item.own,
             )  # fmt: skip
             if item.leaf is None:
                 items(item, inner)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from . import leaves
+from .bases import OWN
 from .leaves import Leaf
 from .partition import is_chain
 
-__all__ = ["Alias", "Array", "Instance", "Listing", "Specs"]
+__all__ = ["Alias", "Array", "Instance", "Listing", "Specs", "plain_tensors"]
 
 
 @dataclass(eq=False)
@@ -25,6 +26,7 @@ class Instance:
     group: Any = None
     args: dict[str, Any] = field(default_factory=dict)
     is_function: bool = False
+    base: Leaf | None = None  # the layer that its class extends
 
 
 @dataclass(eq=False)
@@ -58,6 +60,11 @@ class Alias:
     place: str = ""
 
 
+def plain_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Tensors that a module holds as plain attributes, neither parameters nor buffers."""
+    return [(k, v) for k, v in vars(module).items() if isinstance(v, torch.Tensor)]
+
+
 class Specs:
     """Builds the specs of a whole model; shared parts appear once."""
 
@@ -68,12 +75,14 @@ class Specs:
         code: set[int],
         called: set[int],
         declined: set[str],
+        extends: dict[int, Leaf] | None = None,
     ) -> None:
         self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
         self.code = code  # modules that need a class although they look like a container
         self.called = called
+        self.extends = extends or {}  # modules whose class extends a layer, and that layer
         self.seen: dict[int, str] = {}
         self.arrays: dict[int, str] = {}
         self.instances: list[Instance] = []
@@ -105,8 +114,11 @@ class Specs:
         if id(module) not in self.code and (plain or is_chain(module)):
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
-        instance = Instance(module, path)
+        instance = Instance(module, path, base=self.extends.get(id(module)))
         instance.attributes = self.attributes(module, path)
+        if instance.base is not None:
+            for name in OWN:
+                instance.attributes.pop(name, None)
         self.instances.append(instance)
         return instance
 
@@ -125,6 +137,11 @@ class Specs:
                 self.arrays[id(tensor)] = where
                 kept = kind == "parameter" or name not in module._non_persistent_buffers_set
                 found[name] = Array(tensor, where, kind, kept)
+        for name, tensor in plain_tensors(module):
+            where = f"{path}.{name}" if path else name
+            if id(tensor) not in self.arrays:
+                self.arrays[id(tensor)] = where
+                found[name] = Array(tensor, where, "buffer", persistent=False)
         in_list = isinstance(
             module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
         )

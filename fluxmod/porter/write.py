@@ -79,9 +79,9 @@ class _Writer(Measures):
 
     def arguments(self) -> None:
         """Bind forward's arguments; the call's own names for them are torch's."""
-        signature = inspect.signature(type(self.call.module).forward)
-        parameters = list(signature.parameters.values())[1:]
-        bound = signature.bind(self.call.module, *self.call.args, **self.call.kwargs).arguments
+        signature = inspect.signature(self.call.module.forward)
+        parameters = list(signature.parameters.values())
+        bound = signature.bind(*self.call.args, **self.call.kwargs).arguments
         needed = {id(v) for v in outer_inputs(self.call)}
         shown: list[tuple[str, str | None, str]] = []
         last_used = -1
@@ -513,16 +513,12 @@ class _Writer(Measures):
 
     def call_text(self, item: Call) -> str:
         """A call of a child: what torch passed, constants that the child has baked in left out."""
-        rest = paths.relative(item.path, self.call.path)
-        if rest is None:
-            rest = self.other_path(item)
-        target = paths.expression(self.call.module, rest)
+        target = "super().__call__" if item.own else self.target(item)
         if item.leaf is not None or item.chain:
             shown = [self(a) for a in item.args]
             shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
             return f"{target}({', '.join(shown)})"
-        signature = inspect.signature(type(item.module).forward)
-        bound = signature.bind(item.module, *item.args, **item.kwargs).arguments
+        bound = inspect.signature(item.module.forward).bind(*item.args, **item.kwargs).arguments
         texts: list[str] = []
         positional = list(item.args)
         by_keyword = False
@@ -541,6 +537,11 @@ class _Writer(Measures):
                 texts.append(str(text))
                 positional.pop(0)
         return f"{target}({', '.join(texts)})"
+
+    def target(self, item: Call) -> str:
+        """The child that is called."""
+        rest = paths.relative(item.path, self.call.path)
+        return paths.expression(self.call.module, self.other_path(item) if rest is None else rest)
 
     def other_path(self, item: Call) -> str:
         for path, module in self.call.module.named_modules(remove_duplicate=False):
