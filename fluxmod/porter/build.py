@@ -30,12 +30,16 @@ __all__ = ["build"]
 def build(text: str, name: str, torch_module: torch.nn.Module) -> nnx.Module:
     """Run the source of a port and give the model its weights.
 
+    A module on the meta device has none: then the model's are shapes without values, which
+    ``convert.to_flax`` fills from a file.
+
     Raises:
         PortError: the source does not run.
     """
     make = _maker(text, name)
     model = _abstract(make, text, name)
-    convert.to_flax(torch_module, model)
+    if not any(tensor.is_meta for tensor in torch_module.state_dict().values()):
+        convert.to_flax(torch_module, model)
     _fill_rest(make, model)
     _same_tables(torch_module, model)
     model.train() if torch_module.training else model.eval()
@@ -85,18 +89,26 @@ def _abstract(make: Callable[[], nnx.Module], text: str, name: str) -> nnx.Modul
 
 def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
     """Compute what no checkpoint has: random streams and constants."""
-    leaves, treedef = jax.tree.flatten(nnx.state(model, graph=True))
-    missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    weights = {id(slot.variable) for slot in convert.slots(model)}
+    variables = _variables(model)
+    missing = [
+        index
+        for index, variable in enumerate(variables)
+        if id(variable) not in weights and isinstance(variable.get_value(), jax.ShapeDtypeStruct)
+    ]
     if not missing:
         return
 
     def rest() -> list[Any]:
-        values = jax.tree.leaves(nnx.state(make(), graph=True))
-        return [values[i] for i in missing]
+        made = _variables(make())
+        return [made[index].get_value() for index in missing]
 
     for index, value in zip(missing, jax.jit(rest)(), strict=True):
-        leaves[index] = value
-    nnx.update(model, jax.tree.unflatten(treedef, leaves))
+        variables[index].set_value(value)
+
+
+def _variables(model: nnx.Module) -> list[nnx.Variable[Any]]:
+    return [part for _, part in nnx.iter_graph(model) if isinstance(part, nnx.Variable)]
 
 
 def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
@@ -107,7 +119,7 @@ def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
     for path, part in nn.named_modules(model):
         for name, variable in nn.named_variables(part):
             tensor = found.get(join(path, name))
-            if tensor is None or variable.get_metadata("persistent", True):
+            if tensor is None or tensor.is_meta or variable.get_metadata("persistent", True):
                 continue
             value = variable.get_value()
             if tuple(tensor.shape) == value.shape:

@@ -345,6 +345,10 @@ class ClassCode:
 
     def table(self, specs: list[Array], sizes: list[str]) -> str:
         """A constant that no checkpoint has: short code for it, or a function as torch has it."""
+        if any(s.tensor.is_meta for s in specs):
+            raise Unported(
+                f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
+            )
         try:
             texts = {buffer_value(s.tensor, sizes) for s in specs}
         except Unported:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from flax import nnx
 
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
@@ -42,7 +43,7 @@ from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
 
-__all__ = ["Options", "Port", "port", "source", "translate"]
+__all__ = ["Options", "Port", "beside", "port", "source", "translate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def port(
     """Turn a torch module into a Flax NNX module that runs readable source and holds its weights.
 
     Args:
-        torch_module: any module whose forward ``torch.export`` can trace.
+        torch_module: any module whose forward ``torch.export`` can trace. One on the meta device
+            gives a model of shapes without values, for ``convert.to_flax(file, model)`` to fill.
         *args, **kwargs: example inputs in torch's layout, with a batch of two or more.
         options: layout and more.
 
@@ -167,7 +169,7 @@ def translate(
 ) -> Port:
     """Write the source alone; nothing is built and no weight is read."""
     options = options or Options()
-    kwargs = {**kwargs, **options.kwargs}
+    args, kwargs = beside(torch_module, (args, {**kwargs, **options.kwargs}))
     with overrides.using(overrides.resolve(options.overrides, torch_module)):
         return _translate(torch_module, args, kwargs, options)
 
@@ -217,6 +219,13 @@ def _translate(
     seconds["write"] = time.perf_counter() - start
     result.seconds.update(seconds)
     return result
+
+
+def beside(root: torch.nn.Module, inputs: Any) -> Any:
+    """Inputs on the meta device if the model is there: torch does not mix it with others."""
+    if not any(tensor.is_meta for tensor in root.state_dict().values()):
+        return inputs
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), inputs)
 
 
 def _assemble(

@@ -15,7 +15,7 @@ from . import lower, overrides
 from .capture import capture
 from .ir import Call, Op
 from .normalise import normalise
-from .port import Options, translate
+from .port import Options, beside, translate
 
 __all__ = ["Coverage", "coverage"]
 
@@ -88,8 +88,8 @@ def coverage(
     obstacles = ""
     try:
         with overrides.using(overrides.resolve(options.overrides, torch_module)):
-            every = {**kwargs, **options.kwargs}
-            trace = capture(torch_module, args, every, training=False, free=options.dynamic)
+            given, named = beside(torch_module, (args, {**kwargs, **options.kwargs}))
+            trace = capture(torch_module, given, named, training=False, free=options.dynamic)
             for item in _items(normalise(trace, torch_module).root):
                 if isinstance(item, Op):
                     operators[item.target] += 1
