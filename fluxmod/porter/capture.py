@@ -80,6 +80,7 @@ class Trace:
     inputs: list[torch.fx.Node]  # the user's tensors, flattened
     states: dict[torch.fx.Node, torch.Tensor]  # parameters, buffers and constants
     training: bool
+    branches: dict[torch.fx.Node, torch.fx.Graph] = field(default_factory=dict)  # of torch.cond
 
 
 class _Recorder:
@@ -130,7 +131,8 @@ class _Recorder:
 
     def call_module(self, original: Any, tracer: Any, m: Any, *call: Any) -> Any:
         forward, args, kwargs = call
-        self.tracer = tracer
+        if self.tracer is not None and tracer is not self.tracer:  # inside a branch of torch.cond
+            return original(tracer, m, forward, args, kwargs)
         base = tracer.proxy_modules.get(m, m) if tracer.enable_attr_proxy else m
         if self.root is None and base is not self.module:
             return original(tracer, m, forward, args, kwargs)
@@ -186,6 +188,10 @@ class _Recorder:
 
     def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
         node = original(tracer, *args, **kwargs)
+        if self.tracer is None:
+            self.tracer = tracer
+        if tracer is not self.tracer:
+            return node
         if node.op == "placeholder":
             self.placeholders.append(node)
         elif node.op == "get_attr":
@@ -196,7 +202,6 @@ class _Recorder:
             record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
             self.ops += 1
             self.stack[-1].items.append(record)
-            self.tracer = tracer
             record.where, record.text = self.look(sys._getframe(2), record)
         return node
 
@@ -210,7 +215,8 @@ class _Recorder:
         frames: list[FrameType] = []
         while frame is not None:
             name = frame.f_code.co_filename
-            ours = not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
+            made = name.startswith("<eval_with_key>")  # a graph of torch's, not a source
+            ours = not made and not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
             if ours and frame.f_code is not _CREATE and "fluxmod/porter" not in name:
                 if function_of(frame.f_code) is not None:
                     frames.append(frame)
@@ -345,7 +351,7 @@ def _trace(
             try:
                 program = _export(recorder, module, args, kwargs, shapes)
             except Exception:
-                if not recorder.repeats.used:
+                if not recorder.repeats.watching:
                     raise
                 recorder = _Recorder(module, repeating=False)
                 program = _export(recorder, module, args, kwargs, shapes)
@@ -523,4 +529,6 @@ def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training
         if isinstance(tensor, torch.Tensor):
             states[node] = tensor
     assert recorder.root is not None  # noqa: S101 - for the type checker
-    return Trace(recorder.root, placeholders, inputs, states, training)
+    held: dict[torch.fx.Node, Any] = {**recorder.attributes}
+    branches = {n: g.graph for n, g in held.items() if isinstance(g, torch.fx.GraphModule)}
+    return Trace(recorder.root, placeholders, inputs, states, training, branches)

@@ -14,6 +14,7 @@ from fluxmod._errors import UnsupportedOpError
 
 from . import bases, leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
+from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, tree_values
 from .repeats import cloned
 from .traced import (
@@ -346,6 +347,9 @@ class _Builder:
         text = str(target)
         if text.endswith("_set_grad_enabled") or "_set_grad_enabled" in text:
             self.flow = bool(record.args[0])
+            return
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            cond(self, record)
             return
         if not isinstance(target, torch._ops.OpOverload):
             self.python_op(record)

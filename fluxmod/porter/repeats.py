@@ -32,7 +32,7 @@ class Repeats:
     def __init__(self, root: torch.nn.Module, repeating: bool = True) -> None:
         self.root = root
         self.repeating = repeating
-        self.used = False
+        self.watching = False  # whether anything here has touched the tracing
         self.paths: dict[int, str] = {}
         self.several: set[int] = set()  # modules and tensors that are held in more than one place
         tensors: dict[int, str] = {}
@@ -60,7 +60,12 @@ class Repeats:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Take numbers that differ between modules of a class out of sight, to see who asks."""
-        for module, names in self._counting():
+        counting = list(self._counting()) if self.repeating else []
+        self.watching = bool(counting)
+        if not counting:  # then nobody's lookup of attributes is touched
+            yield
+            return
+        for module, names in counting:
             self.aside[_who(module)] = {name: vars(module).pop(name) for name in names}
         missing = torch.nn.Module.__getattr__
 
@@ -161,7 +166,7 @@ class Repeats:
                 for (path, name), _ in read.items():
                     for reads in self.reads:
                         reads.add((_who(module.get_submodule(path)), name))
-                self.used = True
+                self.watching = True
                 return record
         return None
 

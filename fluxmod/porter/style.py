@@ -66,6 +66,9 @@ def _flat(node: Any) -> tuple[str, int]:
     if isinstance(node, ast.IfExp):
         test, then, other = (expression(n, 4) for n in (node.test, node.body, node.orelse))
         return f"{then} if {test} else {other if not other.startswith('(') else other}", 3
+    if isinstance(node, ast.Lambda):
+        names = ", ".join(a.arg for a in node.args.args)
+        return f"lambda{names and ' '}{names}: {expression(node.body, 3)}", 2
     if isinstance(node, ast.Starred):
         return f"*{expression(node.value, 8)}", 20
     if isinstance(node, (ast.Tuple, ast.List)):

@@ -18,6 +18,7 @@ __all__ = [
     "current_like",
     "hinted",
     "is_known",
+    "is_random",
     "node_dtype",
     "paths_of",
     "records_of",
@@ -33,6 +34,13 @@ def is_known(number: Any) -> bool:
     if isinstance(number, torch.SymInt):
         return number.node.hint is not None
     return isinstance(number, (bool, int, float))
+
+
+def is_random(node: torch.fx.Node) -> bool:
+    """Whether an operator draws random numbers; dropout does in training mode alone."""
+    tags = getattr(node.target, "tags", ())
+    asleep = "dropout" in str(node.target) and node.args[2:3] == (False,)
+    return torch.Tag.nondeterministic_seeded in tags and not asleep
 
 
 def node_dtype(node: torch.fx.Node) -> torch.dtype:
