@@ -386,7 +386,8 @@ class ClassCode:
                 return text
         if all(same(v, values[0]) for v in values):
             return literal(values[0])
-        return self.column(name, values)
+        named = isinstance(node, ast.Name) and node.id in self.init.locals
+        return self.column(node.id if named else name, values)  # type: ignore[union-attr]
 
     def collect(self, node: ast.expr, values: list[Any]) -> None:
         """A bare name or ``config.name`` tells that argument's value."""
@@ -452,15 +453,22 @@ class ClassCode:
     def column(self, name: str, values: list[Any]) -> str:
         """A constructor argument of our own; equal columns of one name share it."""
         base, number = (name := safe(name)), 2
-        while name in self.used and not (
-            name in self.columns
-            and all(a is b or same(a, b) for a, b in zip(self.columns[name], values, strict=True))
-        ):
+        while self.is_taken(name, values):
             name = f"{base}{number}"
             number += 1
         self.used[name] = None
         self.columns[name] = values
         return name
+
+
+    def is_taken(self, name: str, values: list[Any]) -> bool:
+        """Whether a name stands for something else: another column, or torch's own argument."""
+        known = self.columns.get(name)
+        if known is None and name in self.init.parameters and all(name in e for e in self.env):
+            known = [env[name] for env in self.env]
+        if known is None:
+            return name in self.used
+        return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
 
 
 def is_spec(value: Any) -> bool:
