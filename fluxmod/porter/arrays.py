@@ -28,8 +28,10 @@ def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
 def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     """A constant array as code: a range, a mask, frequencies; small ones as they are.
 
+    Other floats become NaN, which ``port`` fills in.
+
     Raises:
-        Unported: the array is neither; a wall of numbers is no source.
+        Unported: an index that is neither; a wall of numbers is no source.
     """
     array = tensor.detach().cpu().numpy()
     dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
@@ -72,6 +74,8 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
         return found
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
+    if array.dtype.kind == "f":  # torch computes it in its constructor: port() fills it in
+        return f"jnp.full({shape}, jnp.nan{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,18 @@ class Leaf:
     def axes(self) -> nn.Axes:
         """How the layer's axes differ from torch's, by its own declaration."""
         return _axes(self.name, _frozen(self.args))
+
+
+SMALL = 16
+"""The most numbers of a constant that stand in the source."""
+
+
+def constants(root: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors that modules hold as plain attributes, with their paths."""
+    for path, module in root.named_modules(remove_duplicate=False):
+        for name, tensor in vars(module).items():
+            if isinstance(tensor, torch.Tensor) and tensor.numel() > SMALL:
+                yield f"{path}.{name}" if path else name, tensor
 
 
 def torch_base(cls: type) -> type | None:

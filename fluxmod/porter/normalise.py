@@ -39,12 +39,13 @@ class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
     def __init__(
-        self, root: Call, inputs: list[Value], training: bool, out_type: Any = None
+        self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None
     ) -> None:
+        self.states = frozenset(map(id, trace.states.values()))
         self.out_type = out_type
         self.root = root
         self.inputs = inputs
-        self.training = training
+        self.training = trace.training
 
 
 def normalise(trace: Trace, module: torch.nn.Module, leaf_of: Any = leaves.match) -> Graph:
@@ -86,7 +87,7 @@ class _Builder:
                 self.env[node] = value
                 inputs.append(value)
         root = self.call(self.trace.root, None)
-        return Graph(root, inputs, self.trace.training, self.trace.root.out_type)
+        return Graph(root, inputs, self.trace, self.trace.root.out_type)
 
     # --- values
 
@@ -568,11 +569,12 @@ def _in_place(record: OpRecord) -> bool:
 
 
 def _paths_of(module: torch.nn.Module) -> dict[int, tuple[str, ...]]:
-    """Every name of every parameter and buffer."""
+    """Every name of every parameter, buffer and larger constant."""
     found: dict[int, tuple[str, ...]] = {}
     states = [
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
+        *leaves.constants(module),
     ]
     for path, tensor in states:
         found[id(tensor)] = (*found.get(id(tensor), ()), path)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import torch
 from flax import nnx
 
-from fluxmod import convert
+from fluxmod import convert, nn
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
 from . import layout, lower, paths
@@ -25,7 +26,7 @@ from .classes import ClassCode
 from .emit import module_text
 from .groups import group_instances
 from .ir import Call, Param, Value, map_tree, tree_values
-from .leaves import Leaf
+from .leaves import SMALL, Leaf
 from .leaves import match as leaf_match
 from .normalise import normalise
 from .partition import (
@@ -100,7 +101,7 @@ class _Program:
         if param.kind != "constant":
             raise Unported(f"uses {param.paths[0]}, which belongs to another module")
         tensor = param.tensor
-        if tensor.numel() > 16:
+        if tensor.numel() > SMALL:
             raise Unported(f"a constant of {tensor.numel()} numbers; register it as a buffer")
         if not tensor.dim():
             return str(writer.literal(tensor.item()))
@@ -146,6 +147,7 @@ def port(
     model = _abstract(make, result)
     convert.to_flax(torch_module, model)
     _fill_rest(make, model)
+    _fill_constants(torch_module, model)
     model.train() if torch_module.training else model.eval()
     result.seconds["build"] = time.perf_counter() - start
     if type(model).__module__.startswith("fluxmod_port_"):
@@ -218,7 +220,7 @@ def _assemble(
                 layers.setdefault(call.path, call.leaf)
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called, declined)
+    specs = Specs(root, layers, code, called, declined, graph.states)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
@@ -499,6 +501,29 @@ def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
     for index, value in zip(missing, jax.jit(rest)(), strict=True):
         leaves[index] = value
     nnx.update(model, jax.tree.unflatten(treedef, leaves))
+
+
+def _fill_constants(root: torch.nn.Module, model: nnx.Module) -> None:
+    """Take over what torch computed in its constructors and no checkpoint has."""
+    for path, module in root.named_modules():
+        table = {n: module._buffers[n] for n in module._non_persistent_buffers_set}
+        table |= {n: t for n, t in vars(module).items() if isinstance(t, torch.Tensor)}
+        owner: Any = _below(model, path) if table else None
+        for name, tensor in table.items():
+            ours = getattr(owner, name, None)
+            same = isinstance(ours, nn.Buffer) and tensor is not None and not tensor.is_meta
+            if same and ours.shape == tuple(tensor.shape) and tensor.is_floating_point():
+                ours.set_value(jnp.asarray(tensor.detach().cpu().numpy(), ours.dtype))
+
+
+def _below(model: Any, path: str) -> Any:
+    """The module at torch's path, None where Flax has none."""
+    for name in path.split(".") if path else []:
+        try:
+            model = getattr(model, name, None) if not name.isdigit() else model[int(name)]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return model
 
 
 def _our_fault(result: Port, error: Exception) -> PortError:

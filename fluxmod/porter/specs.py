@@ -68,7 +68,9 @@ class Specs:
         code: set[int],
         called: set[int],
         declined: set[str],
+        states: frozenset[int] = frozenset(),
     ) -> None:
+        self.states = states  # tensors that are read
         self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
@@ -113,7 +115,13 @@ class Specs:
     def attributes(self, module: torch.nn.Module, path: str) -> dict[str, Any]:
         """Parameters, buffers and children in torch's order."""
         found: dict[str, Any] = {}
-        for table, kind in ((module._parameters, "parameter"), (module._buffers, "buffer")):
+        plain = {
+            name: t
+            for name, t in vars(module).items()
+            if isinstance(t, torch.Tensor) and t.numel() > leaves.SMALL and id(t) in self.states
+        }
+        tables = ((module._parameters, "parameter"), (module._buffers, "buffer"), (plain, "plain"))
+        for table, kind in tables:
             for name, tensor in table.items():
                 if tensor is None:
                     continue
@@ -123,7 +131,9 @@ class Specs:
                     found[name] = Alias(self.arrays[id(tensor)], where)
                     continue
                 self.arrays[id(tensor)] = where
-                kept = kind == "parameter" or name not in module._non_persistent_buffers_set
+                kept = kind == "parameter" or (
+                    kind == "buffer" and name not in module._non_persistent_buffers_set
+                )
                 found[name] = Array(tensor, where, kind, kept)
         in_list = isinstance(
             module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
