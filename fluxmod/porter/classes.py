@@ -359,9 +359,7 @@ class ClassCode:
         found = [self.tables.of(s.path) for s in specs]
         tables = [t for t in found if t is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            if any(not torch.equal(s.tensor, specs[0].tensor) for s in specs):
-                raise Unported(f"the table {name} is not saved, and its code was not found")
-            return as_numbers(specs[0].tensor)
+            return self.unknown_table(specs, name, sizes)
         parameters, arguments, body = [], [], list(tables[0].lines)
         for index, number in enumerate(tables[0].numbers):
             values = [t.numbers[index] for t in tables]
@@ -374,6 +372,32 @@ class ClassCode:
         if len(body) == 1 and not parameters:
             return body[0].removeprefix("return ")
         return f"{self.tables.function(name, parameters, body)}({', '.join(arguments)})"
+
+    def unknown_table(self, specs: list[Array], name: str, sizes: list[str]) -> str:
+        """A table whose computation torch's source does not show.
+
+        A short one stands as numbers. Others are NaN in the file, loudly, and have torch's values
+        in the model that ``port`` returns.
+        """
+        equal = all(torch.equal(s.tensor, specs[0].tensor) for s in specs)
+        try:
+            if equal:
+                return as_numbers(specs[0].tensor)
+        except Unported:
+            pass
+        tensor = specs[0].tensor
+        if not tensor.is_floating_point():
+            raise Unported(
+                f"the table {name} is not saved, and its code was not found; register it as a "
+                "persistent buffer"
+            )
+        self.tables.notes.append(
+            f"{specs[0].path}: no checkpoint has it and its computation was not found; the written "
+            "file has NaN there until the table is set. Register it as a persistent buffer."
+        )
+        dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        return f"jnp.full({shape}, jnp.nan{dtype})"
 
     def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
         """An array of that shape: torch's distribution where the source shows it."""
@@ -430,7 +454,8 @@ class ClassCode:
                 return text
         if all(same(v, values[0]) for v in values):
             return literal(values[0])
-        return self.column(name, values)
+        named = isinstance(node, ast.Name) and node.id in self.init.locals
+        return self.column(node.id if named else name, values)  # type: ignore[union-attr]
 
     def collect(self, node: ast.expr, values: list[Any]) -> None:
         """A bare name or ``config.name`` tells that argument's value."""
@@ -496,15 +521,21 @@ class ClassCode:
     def column(self, name: str, values: list[Any]) -> str:
         """A constructor argument of our own; equal columns of one name share it."""
         base, number = (name := safe(name)), 2
-        while name in self.used and not (
-            name in self.columns
-            and all(a is b or same(a, b) for a, b in zip(self.columns[name], values, strict=True))
-        ):
+        while self.is_taken(name, values):
             name = f"{base}{number}"
             number += 1
         self.used[name] = None
         self.columns[name] = values
         return name
+
+    def is_taken(self, name: str, values: list[Any]) -> bool:
+        """Whether a name stands for something else: another column, or torch's own argument."""
+        known = self.columns.get(name)
+        if known is None and name in self.init.parameters and all(name in e for e in self.env):
+            known = [env[name] for env in self.env]
+        if known is None:
+            return name in self.used
+        return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
 
 
 def is_spec(value: Any) -> bool:

@@ -54,13 +54,12 @@ _SAME = (
 class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
-    def __init__(
-        self, root: Call, inputs: list[Value], training: bool, out_type: Any = None
-    ) -> None:
+    def __init__(self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None) -> None:
         self.out_type = out_type
         self.root = root
         self.inputs = inputs
-        self.training = training
+        self.training = trace.training
+        self.read = frozenset(map(id, trace.states.values()))  # tensors that took part
 
 
 def normalise(
@@ -114,7 +113,7 @@ class _Builder:
                 self.env[node] = value
                 inputs.append(value)
         root = self.call(self.trace.root, None)
-        return Graph(root, inputs, self.trace.training, self.trace.root.out_type)
+        return Graph(root, inputs, self.trace, self.trace.root.out_type)
 
     # --- values
 

@@ -245,7 +245,8 @@ def _assemble(
     calls = [c for c in _calls(graph.root) if not c.own]
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called, declined, extends)
+    read = {tensor for each, _ in programs for tensor in each.read}
+    specs = Specs(root, layers, code, called, declined, read, extends)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)

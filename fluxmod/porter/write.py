@@ -389,13 +389,14 @@ class _Writer(Measures):
         """Change a buffer; what it held before gets a name if it is still needed."""
         path, perm = self.stored(item.args[0])
         new = self(item.args[1]) if perm is None else self.permuted(item.args[1], perm)
-        for value in [v for v in self.values if self.text.get(id(v)) == path] or [item.args[0]]:
+        read = self.state(item.args[0])
+        for value in [v for v in self.values if self.text.get(id(v)) == read] or [item.args[0]]:
             if self.last_use.get(id(value), -1) > self.now:
                 name = self.fresh([item.args[0].producer.paths[0].rpartition(".")[2]])
-                self.body.lines.append(f"{name} = {path}")
+                self.body.lines.append(f"{name} = {read}")
                 self.rebind(name, value)
         self.body.lines.append(f"{path} = {new}")
-        self.text[id(item.out)] = path
+        self.text[id(item.out)] = read
         self.values.append(item.out)
 
     def extend(self, source: Value, alias: Value) -> None:

@@ -280,3 +280,138 @@ def test_a_flag_is_an_if_in_one_class():
 def test_a_write_into_a_part_of_a_split_is_refused():
     with pytest.raises(UnsupportedOpError, match="Write into a slice"):
         porter.port(WriteThroughChunk(), torch.randn(3, DIM))
+
+
+class AxisOfMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.glu = nn.GLU(dim=1)
+        self.softmax = nn.Softmax(dim=2)
+        self.out = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return self.out(self.softmax(self.glu(self.conv(x))))
+
+
+class Helpers(nn.Module):
+    """Two helpers have one name for the sizes of different arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    @staticmethod
+    def split(x, size):
+        batch, length, width = x.shape
+        return x.view(batch, length // size, size, width).transpose(1, 2)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        mask = self.split(torch.arange(length).to(x.dtype).view(1, length, 1), 2)
+        return (self.split(self.fc(x), 2) * mask).reshape(batch, length, width)
+
+
+class Constants(nn.Module):
+    """Python decides on values that no input changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[:2])
+        if (mask == 0).any():
+            x = x * 2
+        x = self.fc(x)
+        if self.training and not torch.isfinite(x).all():
+            x = torch.clamp(x, -1, 1)
+        return x[:, : torch.tensor(3)]
+
+
+class Keep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def forward(self, x):
+        self.kept[:] = [x * 2]
+        return x.relu()
+
+
+class Handed(nn.Module):
+    """What a child made and did not return is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Keep(), nn.Linear(4, 4)))
+
+    def forward(self, x):
+        return self.body(x), self.body[1][0].kept[-1]
+
+
+class LocalWidths(nn.Module):
+    """A local of the constructor is not its argument of the same layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = Inner2(4, 6)
+        self.b = Inner2(6, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+class Inner2(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        wider = round(width * 2.5)
+        self.up = Affine(width, out=wider)
+        self.down = Affine(wider, out=out)
+
+    def forward(self, x):
+        return self.down(self.up(x))
+
+
+class Affine(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        self.fc = nn.Linear(width, out)
+
+    def forward(self, x):
+        return self.fc(x).relu()
+
+
+class WeightWrite(nn.Module):
+    """A weight that is stored transposed is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.fc.weight.mul_(0.5)
+        return x @ self.fc.weight.t()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (AxisOfMap, (2, 3, 6, 7)),
+        (Helpers, (2, 6, 4)),
+        (Constants, (2, 5, 4)),
+        (Handed, (2, 4)),
+        (LocalWidths, (2, 4)),
+    ],
+)
+def test_models_of_several_parts(make, shape):
+    model, x = make(), torch.randn(*shape)
+    parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+
+
+def test_a_weight_that_is_stored_transposed_is_written():
+    model, x = WeightWrite().eval(), torch.randn(2, 4)
+    ported = porter.port(model, x)
+    for _ in range(2):
+        torch.testing.assert_close(torch.tensor(porter.feed(ported, x)), model(x))
