@@ -13,6 +13,7 @@ from fluxmod import nn
 from .classes import ClassCode, is_spec
 from .groups import Group
 from .ir import Value, tree_values
+from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
 from .style import WIDTH, statement
@@ -125,11 +126,9 @@ def _substitute(line: str, code: ClassCode) -> str:
 def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
     dotted = f"{match[1]}.{match[2]}"
     body = code.group.body
-    flat = (
-        body is not None
-        and any(path.partition("[")[0] == dotted for path in body.attrs)
-        and match[1] not in code.group.instances[0].attributes
-    )
+    read = {path.partition("[")[0] for path in body.attrs} if body is not None else set()
+    child = code.group.instances[0].attributes.get(match[1])
+    flat = dotted in read and not isinstance(child, Leaf)  # our own classes keep what they read
     return f"self.{match[1]}_{match[2]}" if flat else match[0]
 
 
