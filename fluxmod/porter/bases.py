@@ -1,7 +1,7 @@
 """Modules that extend a layer of ``torch.nn``: a class of their own around the layer's operator.
 
-``class BatchNormAct2d(nn.BatchNorm2d)``, whose ``forward`` normalises and then activates, is written
-as such a class too: ``super().__call__`` stands for the layer's part.
+``class BatchNormAct2d(nn.BatchNorm2d)``, whose ``forward`` normalises and then activates, is
+written as such a class too: ``super().__call__`` stands for the layer's part.
 """
 
 from __future__ import annotations

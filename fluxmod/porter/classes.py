@@ -28,7 +28,7 @@ from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
-from .tables import Tables
+from .tables import Tables, short_code
 from .words import Body, Unported, literal
 
 __all__ = ["ClassCode", "is_spec"]
@@ -345,27 +345,29 @@ class ClassCode:
 
     def table(self, specs: list[Array], sizes: list[str]) -> str:
         """A constant that no checkpoint has: short code for it, or a function as torch has it."""
-        try:
-            texts = {buffer_value(s.tensor, sizes) for s in specs}
-        except Unported:
-            texts = set()
-        if len(texts) == 1:
-            return texts.pop()
         name = specs[0].path.rpartition(".")[2]
-        found = [self.tables.of(s.path) for s in specs]
-        tables = [t for t in found if t is not None]
+        try:
+            texts = [buffer_value(s.tensor, sizes) for s in specs]
+            if len(set(texts)) == 1:
+                return texts[0]
+            tables = [short_code(text) for text in texts]
+        except Unported:
+            tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            if any(not torch.equal(s.tensor, specs[0].tensor) for s in specs):
+            if any(not _is_same(s.tensor, specs[0].tensor) for s in specs):
                 raise Unported(f"the table {name} is not saved, and its code was not found")
             return as_numbers(specs[0].tensor)
         parameters, arguments, body = [], [], list(tables[0].lines)
+        columns: dict[Any, str] = {}
         for index, number in enumerate(tables[0].numbers):
             values = [t.numbers[index] for t in tables]
             text = literal(number)
             if any(not same(v, number) for v in values):
-                text = f"{'size' if isinstance(number, int) else 'factor'}{index}"
-                parameters.append(f"{text}: {type(number).__name__}")
-                arguments.append(self.value(values, None, f"{name}_{text}"))
+                text = f"{'size' if isinstance(number, int) else 'factor'}{len(columns)}"
+                text = columns.setdefault((type(number), tuple(values)), text)
+                if len(columns) > len(parameters):
+                    parameters.append(f"{text}: {type(number).__name__}")
+                    arguments.append(self.value(values, None, f"{name}_{text}"))
             body = [line.replace(f"_number_{index}_", text) for line in body]
         if len(body) == 1 and not parameters:
             return body[0].removeprefix("return ")
@@ -501,6 +503,10 @@ class ClassCode:
         self.used[name] = None
         self.columns[name] = values
         return name
+
+
+def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a, b))
 
 
 def is_spec(value: Any) -> bool:

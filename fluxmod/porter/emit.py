@@ -183,6 +183,9 @@ def axes_of(body: Body) -> nn.Axes | None:
     def entry(value: Any) -> nn.Channel | None:
         if isinstance(value, Value) and value.order is not None:
             return nn.Channel(value.order[-1], min_rank=0)
+        if isinstance(value, (tuple, list)) and value:  # the arrays of a list move alike
+            entries = [entry(each) for each in value]
+            return entries[0] if all(e == entries[0] for e in entries) else None
         return None
 
     inputs = [entry(tree) for tree in call.args]

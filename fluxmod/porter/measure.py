@@ -77,9 +77,10 @@ class Measures:
         return texts
 
     def named_sizes(self, op: Op, index: int, count: int) -> list[str] | None:
-        """The source's expressions for the first of a list of sizes, None if it has only numbers."""
+        """The source's expressions for the first of a list of sizes, None if it has numbers."""
         hints = list((op.hints or {}).get("args") or [])[index : index + 1]
-        given = hints[0] if hints else next(iter(((op.hints or {}).get("kwargs") or {}).values()), 0)
+        hints += ((op.hints or {}).get("kwargs") or {}).values()
+        given = hints[0] if hints else None
         actual = op.args[index]
         if not isinstance(given, tuple) or not isinstance(actual, (list, tuple)):
             return None

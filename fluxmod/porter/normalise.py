@@ -324,6 +324,9 @@ class _Builder:
             self.passes(root, op.out)
             self.note(node, op.out)
             return
+        if name == "batch_norm" and record.args[5] is True:
+            self.batch_norm(record)
+            return
         val = node.meta.get("val")
         if isinstance(val, (tuple, list)):
             values = [self.new(node, v) if isinstance(v, torch.Tensor) else None for v in val]
@@ -340,6 +343,31 @@ class _Builder:
         if isinstance(val, torch.Tensor) and record.args and _shares(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
             self.read_back(node, record)
+
+    def batch_norm(self, record: OpRecord) -> None:
+        """With the batch's statistics, towards which torch moves the running ones by itself."""
+        node = record.node
+        channels = node.meta["val"].shape[1]
+        statistics = [Value((int(channels),), node.meta["val"].dtype) for _ in range(2)]
+        op = self.plain_op(record, [self.new(node), *statistics], "batch_norm.training")
+        self.current.items.append(op)
+        self.env[node] = op.out[0]
+        self.note(node, op.out[0])
+        momentum = record.args[6]
+        for running, batch in zip(record.args[3:5], statistics, strict=True):
+            if not isinstance(running, torch.fx.Node):
+                continue
+            old = self.read(running)
+            parts = [(old, 1 - momentum), (batch, momentum)]
+            moved = [self.made("mul.Tensor", each, old, record) for each in parts]
+            self.write(self.root_of(running), self.made("add.Tensor", tuple(moved), old, record))
+
+    def made(self, target: str, args: tuple[Any, ...], like: Value, record: OpRecord) -> Value:
+        """The value of an operator that torch runs inside of another."""
+        op = Op(target, args, {}, current_like(like), record.where)
+        op.out.producer = op
+        self.current.items.append(op)
+        return op.out  # type: ignore[no-any-return]
 
     def read_back(self, node: Any, record: OpRecord) -> None:
         """What was just written through a view is what the same view reads."""

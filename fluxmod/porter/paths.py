@@ -31,7 +31,7 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
             module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ParameterList)
         ):
             text += f"[{name}]"
-        elif isinstance(module, (torch.nn.ModuleDict, torch.nn.ParameterDict)):
+        elif _is_dict(module):
             text += f'["{name}"]'
         else:
             text += f".{name}" if name.isidentifier() else f'["{name}"]'
@@ -41,6 +41,12 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
             else module[name]
         )
     return text
+
+
+def _is_dict(module: Any) -> bool:
+    """Whether the children have keys; a class with a forward of its own has attributes."""
+    kinds = (torch.nn.ModuleDict, torch.nn.ParameterDict)
+    return isinstance(module, kinds) and type(module).forward is kinds[0].forward
 
 
 def stored_as(root: torch.nn.Module, path: str) -> tuple[str, tuple[int, ...] | None]:
