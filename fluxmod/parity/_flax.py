@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -73,9 +74,17 @@ def run_flax(
     with wide, place, jax.default_matmul_precision("highest"):
         twin, notes = cast_model(model, dtype)
         twin.train() if training else twin.eval()
-        run = _run(twin, args, kwargs, dtype, axes, masks, cotangent or {})
+        run = _run(twin, args, _taken(twin, kwargs), dtype, axes, masks, cotangent or {})
     run.notes += notes
     return run
+
+
+def _taken(model: nnx.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for Flax: settings of torch's, ``use_cache=False``, may be unknown there."""
+    parameters = inspect.signature(type(model).__call__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return dict(kwargs)
+    return {k: v for k, v in kwargs.items() if k in parameters or any(True for _ in leaves(v))}
 
 
 def outputs_in_place(
@@ -95,7 +104,7 @@ def outputs_in_place(
         for path, module in named_modules(twin):
             if path:
                 _watch(module, path, seen)
-        names, flat, treedef = _flatten_call(args, kwargs)
+        names, flat, treedef = _flatten_call(args, _taken(twin, kwargs))
         moved = [
             _to_flax(n, a, axes, np.float64) if is_array(a) else a
             for n, a in zip(names, flat, strict=True)

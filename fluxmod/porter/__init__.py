@@ -14,5 +14,18 @@ from .port import Port as Port  # noqa: E402
 from .port import port as port  # noqa: E402
 from .port import source as source  # noqa: E402
 from .port import translate as translate  # noqa: E402
+from .survey import Coverage as Coverage  # noqa: E402
+from .survey import coverage as coverage  # noqa: E402
 
-__all__ = ["Input", "Options", "Port", "feed", "inputs", "port", "source", "translate"]
+__all__ = [
+    "Coverage",
+    "Input",
+    "Options",
+    "Port",
+    "coverage",
+    "feed",
+    "inputs",
+    "port",
+    "source",
+    "translate",
+]

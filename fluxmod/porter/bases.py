@@ -68,6 +68,12 @@ def find(root: torch.nn.Module, traces: list[Trace]) -> dict[int, Base]:
                 for (record, _), (part, _) in zip(calls[id(module)], parts, strict=True)
             )
             found[id(module)] = Base(leaf, whole)
+    for trace in traces:
+        for record in _records(trace.root):
+            if record.repeats is not None:
+                for name, module in record.repeats.module.named_modules():
+                    if id(module) in found:
+                        found[id(record.module.get_submodule(name))] = found[id(module)]
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 
 from fluxmod._paths import join
 
-from . import leaves, paths
+from . import paths
 from .arrays import as_numbers, buffer_value, shape_nodes
 from .constructors import (
     Init,
@@ -29,7 +29,7 @@ from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
 from .tables import Tables, short_code
-from .words import Body, Unported, literal
+from .words import Body, Unported, literal, safe
 
 __all__ = ["ClassCode", "is_spec"]
 
@@ -122,10 +122,10 @@ class ClassCode:
         lines: list[str] = []
         body = self.group.body
         names: dict[str, None] = {}
-        if (base := self.instances[0].base) is not None:
+        if (layer := self.instances[0].base) is not None:
             layers = [i.base for i in self.instances if i.base is not None]
             built = self.layer(layers, self.init.base)
-            lines.append(built.replace(f"nn.{base.name}(", "super().__init__(", 1))
+            lines.append(built.replace(f"{layer.text}(", "super().__init__(", 1))
         for instance in self.instances:
             names.update(dict.fromkeys(instance.attributes))
         first = self.instances[0].attributes
@@ -157,7 +157,7 @@ class ClassCode:
             if body.rngs:
                 lines.append("self.rngs = rngs.dropout.fork()")
                 self.group.needs_rngs = True
-        return [*lines[:1], *numbers, *lines[1:]] if base is not None else numbers + lines
+        return [*lines[:1], *numbers, *lines[1:]] if layer is not None else numbers + lines
 
     def marks(self, body: Body) -> list[str]:
         """Numbers of the body that differ between instances become attributes."""
@@ -251,10 +251,10 @@ class ClassCode:
         return f"{name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
-        """A call of a layer of ``fluxmod.nn``."""
-        name = specs[0].name
-        torch_class = getattr(torch.nn, name, None)
-        signature = leaves._signature(name)
+        """A call of a layer of ``fluxmod.nn``, or of a class that the user put in its place."""
+        first = specs[0]
+        torch_class = None if first.given else getattr(torch.nn, first.name, None)
+        signature = first.signature
         if node is not self.init.base:
             node = followed(node, self.init, torch_class) if torch_class else None
         shown, keyword = [], False
@@ -273,10 +273,10 @@ class ClassCode:
             else:
                 by_name = keyword
             shown.append(f"{key}={text}" if by_name else text)
-        if leaves.takes_rngs(name):
+        if first.takes_rngs:
             shown.append("rngs=rngs")
             self.group.needs_rngs = True
-        return f"nn.{name}({', '.join(shown)})"
+        return f"{first.text}({', '.join(shown)})"
 
     def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:
         """A call of a container; equal children in a row become a loop."""
@@ -345,6 +345,10 @@ class ClassCode:
 
     def table(self, specs: list[Array], sizes: list[str]) -> str:
         """A constant that no checkpoint has: short code for it, or a function as torch has it."""
+        if any(s.tensor.is_meta for s in specs):
+            raise Unported(
+                f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
+            )
         name = specs[0].path.rpartition(".")[2]
         try:
             texts = [buffer_value(s.tensor, sizes) for s in specs]
@@ -354,9 +358,7 @@ class ClassCode:
         except Unported:
             tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            if any(not _is_same(s.tensor, specs[0].tensor) for s in specs):
-                raise Unported(f"the table {name} is not saved, and its code was not found")
-            return as_numbers(specs[0].tensor)
+            return self.unknown_table(specs, name, sizes)
         parameters, arguments, body = [], [], list(tables[0].lines)
         columns: dict[Any, str] = {}
         for index, number in enumerate(tables[0].numbers):
@@ -372,6 +374,32 @@ class ClassCode:
         if len(body) == 1 and not parameters:
             return body[0].removeprefix("return ")
         return f"{self.tables.function(name, parameters, body)}({', '.join(arguments)})"
+
+    def unknown_table(self, specs: list[Array], name: str, sizes: list[str]) -> str:
+        """A table whose computation torch's source does not show.
+
+        A short one stands as numbers. Others are NaN in the file, loudly, and have torch's values
+        in the model that ``port`` returns.
+        """
+        equal = all(torch.equal(s.tensor, specs[0].tensor) for s in specs)
+        try:
+            if equal:
+                return as_numbers(specs[0].tensor)
+        except Unported:
+            pass
+        tensor = specs[0].tensor
+        if not tensor.is_floating_point():
+            raise Unported(
+                f"the table {name} is not saved, and its code was not found; register it as a "
+                "persistent buffer"
+            )
+        self.tables.notes.append(
+            f"{specs[0].path}: no checkpoint has it and its computation was not found; the written "
+            "file has NaN there until the table is set. Register it as a persistent buffer."
+        )
+        dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        return f"jnp.full({shape}, jnp.nan{dtype})"
 
     def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
         """An array of that shape: torch's distribution where the source shows it."""
@@ -428,7 +456,8 @@ class ClassCode:
                 return text
         if all(same(v, values[0]) for v in values):
             return literal(values[0])
-        return self.column(name, values)
+        named = isinstance(node, ast.Name) and node.id in self.init.locals
+        return self.column(node.id if named else name, values)  # type: ignore[union-attr]
 
     def collect(self, node: ast.expr, values: list[Any]) -> None:
         """A bare name or ``config.name`` tells that argument's value."""
@@ -493,16 +522,22 @@ class ClassCode:
 
     def column(self, name: str, values: list[Any]) -> str:
         """A constructor argument of our own; equal columns of one name share it."""
-        base, number = name, 2
-        while name in self.used and not (
-            name in self.columns
-            and all(a is b or same(a, b) for a, b in zip(self.columns[name], values, strict=True))
-        ):
+        base, number = (name := safe(name)), 2
+        while self.is_taken(name, values):
             name = f"{base}{number}"
             number += 1
         self.used[name] = None
         self.columns[name] = values
         return name
+
+    def is_taken(self, name: str, values: list[Any]) -> bool:
+        """Whether a name stands for something else: another column, or torch's own argument."""
+        known = self.columns.get(name)
+        if known is None and name in self.init.parameters and all(name in e for e in self.env):
+            known = [env[name] for env in self.env]
+        if known is None:
+            return name in self.used
+        return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
 
 
 def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +25,13 @@ _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _MARK = re.compile(r"_number_\d+_")
 
 
-def module_text(codes: list[ClassCode], origin: str, functions: dict[str, list[str]]) -> str:
-    """The whole file."""
+def module_text(
+    codes: list[ClassCode],
+    origin: str,
+    functions: dict[str, list[str]],
+    further: Callable[[str], list[str]] = lambda body: [],
+) -> str:
+    """The whole file; ``further`` says what else a text has to import."""
     classes = [class_text(code) for code in codes]
     helpers = [_helper_text(name, lines) for name, lines in functions.items()]
     body = "\n\n\n".join([*helpers, *classes])
@@ -46,6 +52,7 @@ def module_text(codes: list[ClassCode], origin: str, functions: dict[str, list[s
     for name in ("ops", "random"):
         if re.search(rf"(?<!\.)\b{name}\.\w+\(", body):
             own.append(f"from fluxmod.nn import {name}")
+    own = sorted([*own, *further(body)], key=str.lower)
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
     return "\n".join([*parts, *own, "", listed, "", "", body, ""])
 

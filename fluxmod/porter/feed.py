@@ -65,6 +65,8 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     (5, 8, 7, 5)
     """
     info = of(model)
+    _same_settings(info.settings, kwargs)
+    kwargs = {key: value for key, value in kwargs.items() if key not in info.settings}
     axes = getattr(model, "axes", nn.SAME)
     given = tuple(_in(tree, axes.of_input(i)) for i, tree in enumerate(args))
     named = {key: _in(tree, axes.of_input(key)) for key, tree in kwargs.items()}
@@ -90,6 +92,16 @@ def feed(model: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     if info.out_type is None:
         return result
     return info.out_type(**result) if isinstance(result, dict) else info.out_type(*result)
+
+
+def _same_settings(settings: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """Refuse what the source has baked in otherwise: ``use_cache=True`` of a port without."""
+    for key in settings.keys() & kwargs.keys():
+        if kwargs[key] != settings[key]:
+            raise ValueError(
+                f"porter.feed: the model was ported with {key}={settings[key]!r}, "
+                f"got {kwargs[key]!r}. Port it again with that."
+            )
 
 
 def _run(graphdef: Any, treedef: Any, static: Any, state: Any, arrays: list[jax.Array]) -> Any:

@@ -208,11 +208,11 @@ class _Layout:
         axes = leaf.axes()
         outs = list(tree_values(call.out))
         first = next(tree_values(call.args), None)
+        if first is not None and self.special(call, leaf, first, outs):
+            return
         if axes.elementwise or leaf.name == "Identity":
             for out in outs:
                 out.order = first.order if first is not None else None
-            return
-        if first is not None and self.special(call, leaf, first, outs):
             return
         call.args = tuple(
             map_tree(
@@ -270,7 +270,9 @@ class _Layout:
             return False
         if value.order is None:
             return False
-        if "dim" in args and isinstance(args["dim"], int) and leaf.axes() == type(leaf.axes())():
+        axes = leaf.axes()
+        same = axes.elementwise or axes == type(axes)()
+        if "dim" in args and isinstance(args["dim"], int) and same:
             dim = value.order.index(args["dim"] % value.rank)
             dim = -1 if dim == value.rank - 1 else dim
             call.leaf = Leaf(leaf.name, args | {"dim": dim})

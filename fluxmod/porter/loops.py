@@ -128,6 +128,7 @@ def _loop(
     others: list[str], module: torch.nn.Module,
 ) -> list[str]:  # fmt: skip
     taken = set(re.findall(r"\b\w+\b", " ".join(lines)))
+    indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
     names = {other: _singular(other, taken) for other in others}
     body = []
     for line in lines[start : start + length]:
@@ -143,7 +144,7 @@ def _loop(
         sources.append(other if whole else f"{other}[{low}:{high}]")
     targets = ", ".join(names.values())
     source = sources[0] if len(sources) == 1 else f"zip({', '.join(sources)}, strict=True)"
-    head = f"for {targets} in {source}:"
+    head = f"{indent}for {targets} in {source}:"
     return [*lines[:start], head, *body, *lines[start + length * count :]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from .partition import same_number
 from .words import Body, NeedsName, Unported, plain, safe, size_forms
 
 __all__ = ["Measures"]
-
-_SYMBOL = re.compile(r"\bs\d+\b")
 
 
 class Measures:
@@ -27,6 +24,7 @@ class Measures:
     symbols: dict[str, str]
     bound: dict[str, Value]
     unpacked: dict[tuple[int, int], str]
+    named_sizes: dict[str, str | int]  # what each unpacked name stands for
     values: list[Value]
     last: dict[int, int]
     now: int
@@ -76,11 +74,12 @@ class Measures:
             texts.append(text or self.size(size))
         return texts
 
-    def named_sizes(self, op: Op, index: int, count: int) -> list[str] | None:
-        """The source's expressions for the first of a list of sizes, None if it has numbers."""
+    def listed_sizes(self, op: Op, index: int, count: int) -> list[str] | None:
+        """The source's expressions for the first of several sizes, None for plain numbers."""
         hints = list((op.hints or {}).get("args") or [])[index : index + 1]
-        hints += ((op.hints or {}).get("kwargs") or {}).values()
-        given = hints[0] if hints else None
+        given = (
+            hints[0] if hints else next(iter(((op.hints or {}).get("kwargs") or {}).values()), 0)
+        )
         actual = op.args[index]
         if not isinstance(given, tuple) or not isinstance(actual, (list, tuple)):
             return None
@@ -138,7 +137,7 @@ class Measures:
                 self.body.attrs["math"] = None
             return f"{function}({', '.join(self.size(o, strict=strict) for o in operands)})"
         if isinstance(size.value, torch.SymInt):
-            return self.symbol(str(size.value), None)
+            return self.symbolic(size.value.node.expr)
         return self.literal(size.value)
 
     def dimension(self, value: Value, axis: int, name: list[str]) -> str:
@@ -159,13 +158,19 @@ class Measures:
         taken = [n for n in names.values() if n in self.bound and self.live(self.bound[n])]
         if taken or len(set(names.values())) != len(names):
             return
+        sizes = {n: value.symbols[axis] or value.shape[axis] for axis, n in names.items()}
+        if any(self.named_sizes.get(n, size) != size for n, size in sizes.items()):
+            return  # a helper's name for another size
         text = self.text[id(value)]
-        if len(names) == 1:
+        if sizes.keys() <= self.named_sizes.keys():
+            pass
+        elif len(names) == 1:
             axis, name = next(iter(names.items()))
             self.body.lines.append(f"{name} = {text}.shape[{value.layout.index(axis)}]")
         else:
             targets = ", ".join(names.get(axis, "_") for axis in value.layout)
             self.body.lines.append(f"{targets} = {text}.shape")
+        self.named_sizes.update(sizes)
         for axis, name in names.items():
             self.unpacked[id(value), axis] = name
 
@@ -184,14 +189,28 @@ class Measures:
         if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
             self.named.add(id(owner))
             raise NeedsName
-        parts = _SYMBOL.findall(text)
-        if parts and parts != [text]:  # 4*s77
-            whole = _SYMBOL.sub(lambda m: self.symbol(m[0], None), text)
-            return f"({whole})"
         if text not in self.named and any(text in v.symbols for v in self.values):
             self.named.add(text)
             raise NeedsName
         raise Unported(f"the size {text} is on no array in scope")
+
+    def symbolic(self, form: Any) -> str:
+        """An expression over symbolic sizes: ``-s0``, ``2 * s1 + 1``."""
+        try:
+            return self.symbol(str(form), None)
+        except Unported:
+            if not form.args:
+                raise
+        parts = [str(a) if a.is_Integer else self.symbolic(a) for a in form.args]
+        if form.is_Mul and form.args[0] == -1:
+            return f"-{' * '.join(parts[1:])}"
+        if form.is_Mul or form.is_Add:
+            return f"({(' * ' if form.is_Mul else ' + ').join(parts)})"
+        if type(form).__name__ == "FloorDiv":
+            return f"({parts[0]} // {parts[1]})"
+        if type(form).__name__ in ("Max", "Min"):
+            return f"{type(form).__name__.lower()}({', '.join(parts)})"
+        raise Unported(f"the size {form} is on no array in scope")
 
     @property
     def dims(self) -> dict[int, dict[int, str]]:

@@ -11,12 +11,27 @@ from typing import Any
 import torch
 
 from fluxmod._errors import UnsupportedOpError
-from fluxmod._paths import join
 
-from . import bases, leaves
+from . import bases, leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
-from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
-from .specs import plain_tensors
+from .cond import cond
+from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, tree_values
+from .repeats import cloned
+from .running import batch_norm
+from .traced import (
+    as_size,
+    cast_back,
+    current_like,
+    hinted,
+    is_known,
+    node_dtype,
+    paths_of,
+    records_of,
+    same_memory,
+    takes_arguments,
+    values_made,
+    writes_in_place,
+)
 
 __all__ = ["Graph", "normalise"]
 
@@ -40,13 +55,12 @@ _SAME = (
 class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
-    def __init__(
-        self, root: Call, inputs: list[Value], training: bool, out_type: Any = None
-    ) -> None:
+    def __init__(self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None) -> None:
         self.out_type = out_type
         self.root = root
         self.inputs = inputs
-        self.training = training
+        self.training = trace.training
+        self.read = frozenset(map(id, trace.states.values()))  # tensors that took part
 
 
 def normalise(
@@ -69,6 +83,8 @@ class _Builder:
         self.env: dict[Any, Any] = {}
         self.same: dict[Any, Any] = {}  # a node whose tensor is another node's
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
+        self.states: dict[str, Value] = {}  # the same, by path
+        self.called: dict[int, Call] = {}  # by record
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
         self.parts: dict[
@@ -76,8 +92,9 @@ class _Builder:
         ] = {}  # results of chunk, split and unbind: what they are parts of
         self.passed: list[dict[Any, tuple[Any, Value]]] = [{}]  # what calls returned unchanged
         self.flow = True
+        self.depends: dict[Any, bool] = {}  # whether what an item makes has a gradient
         self.islands: set[int] = set()  # calls that compute some of it in float32
-        self.paths = _paths_of(module)
+        self.paths = paths_of(module)
 
     def run(self) -> Graph:
         for node, tensor in self.trace.states.items():
@@ -85,6 +102,7 @@ class _Builder:
             kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
             param = Param(paths, tensor, kind if paths else "constant")
             self.env[node] = Value(tuple(tensor.shape), tensor.dtype, producer=param)
+            self.states |= dict.fromkeys(paths, self.env[node])
             if paths:
                 self.held[node] = self.env[node]
         inputs = []
@@ -96,7 +114,7 @@ class _Builder:
                 self.env[node] = value
                 inputs.append(value)
         root = self.call(self.trace.root, None)
-        return Graph(root, inputs, self.trace.training, self.trace.root.out_type)
+        return Graph(root, inputs, self.trace, self.trace.root.out_type)
 
     # --- values
 
@@ -107,7 +125,7 @@ class _Builder:
                 f"port: {node.target} gives an array whose sizes depend on values, and a compiled "
                 "program needs them beforehand. Rewrite it with a mask or with torch.where."
             )
-        shape = tuple(_hint(s) for s in val.shape)
+        shape = tuple(hinted(s) for s in val.shape)
         dynamic = tuple(str(s) if isinstance(s, torch.SymInt) else "" for s in val.shape)
         return Value(shape, val.dtype, dynamic)
 
@@ -122,12 +140,45 @@ class _Builder:
             node = self.root_of(leaf)
             if node in self.stale:
                 self.refresh(node)
+            if self.flow and isinstance(value := self.env.get(node), Value):
+                self.env[node] = self.cut(value)
             if node not in self.env and isinstance(val := node.meta.get("val"), torch.SymInt):
                 return Size(val, ("lit",))  # read inside a layer: found again by its symbol
             return self.env[node]
         if isinstance(leaf, torch.SymInt):
             return self.symbol(leaf)
         return leaf
+
+    def cut(self, value: Value) -> Value:
+        """What was computed under ``torch.no_grad``, with no gradient through it."""
+        made = value.producer
+        if not isinstance(made, (Op, Call)) or made.flow or not self.differentiable(made):
+            return value
+        op = Op("detach.default", (value,), {}, current_like(value), made.where)
+        op.out.producer = op
+        op.out.names = {index: list(names) for index, names in value.names.items()}
+        self.current.items.append(op)
+        return op.out
+
+    def differentiable(self, made: Any) -> bool:
+        """Whether a result depends on weights or inputs in a way that has a gradient."""
+        if made not in self.depends:
+            self.depends[made] = False
+            values = tree_values((made.args, made.kwargs))
+            if isinstance(made, Call):
+                below = any(p.requires_grad for p in made.module.parameters())
+                self.depends[made] = below or any(map(self.carries, values))
+            elif made.name != "detach":
+                self.depends[made] = any(map(self.carries, values))
+        return self.depends[made]
+
+    def carries(self, value: Value) -> bool:
+        if not (value.dtype.is_floating_point or value.dtype.is_complex):
+            return False
+        made = value.producer
+        if isinstance(made, Param):
+            return made.tensor.requires_grad
+        return made == "input" or (isinstance(made, (Op, Call)) and self.differentiable(made))
 
     def symbol(self, leaf: torch.SymInt) -> Any:
         """An expression for a symbolic size that Python passed along."""
@@ -164,7 +215,7 @@ class _Builder:
 
     def call(self, record: CallRecord, parent: Call | None) -> Call:
         leaf = self.leaf_of(record.module)
-        if leaf is not None and not _fits(leaf, record):
+        if leaf is not None and not takes_arguments(leaf, record):
             leaf = None
         base = self.extended.get(id(record.module))
         if base is not None and base.whole:
@@ -172,11 +223,16 @@ class _Builder:
         out = Call(
             record.index, record.path, record.module,
             self.tree(record.args), self.tree(record.kwargs),
-            parent=parent, leaf=leaf, where=record.where,
+            parent=parent, leaf=leaf, where=record.where, flow=self.flow,
         )  # fmt: skip
         if leaf is not None:
             self.leaf_outputs(record, out)
             return out
+        if record.repeats is not None:
+            cloned(self.called[id(record.repeats)], out, self.states)
+            self.env.update(zip(nodes_of(record.out), tree_values(out.out), strict=True))
+            return out
+        self.called[id(record)] = out
         saved: Any = getattr(self, "current", None), getattr(self, "record", None)
         self.current, self.record = out, record
         self.passed.append({})
@@ -217,7 +273,7 @@ class _Builder:
                 self.env[node] = before
         if parent is None:
             return
-        made = {id(v) for item in call.items for v in _made(item)}
+        made = {id(v) for item in call.items for v in values_made(item)}
 
         def one(leaf: Any) -> Any:
             value = self.read(leaf) if isinstance(leaf, torch.fx.Node) else None
@@ -256,8 +312,8 @@ class _Builder:
         """New values for what a layer returns; an in-place layer also changes its argument."""
         written = [
             r.args[0]
-            for r in _records(record)
-            if _in_place(r) and r.args and self.is_outer(r.args[0])
+            for r in records_of(record)
+            if writes_in_place(r) and r.args and self.is_outer(r.args[0])
         ]
 
         def one(leaf: Any) -> Any:
@@ -275,7 +331,7 @@ class _Builder:
             return value
 
         call.out = map_tree(one, record.out)
-        outputs = [v for v in _nodes(record.out)]
+        outputs = [v for v in nodes_of(record.out)]
         for node in written:
             target = self.root_of(node)
             if outputs and not isinstance(getattr(self.env.get(target), "producer", None), Param):
@@ -292,31 +348,38 @@ class _Builder:
         if text.endswith("_set_grad_enabled") or "_set_grad_enabled" in text:
             self.flow = bool(record.args[0])
             return
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            cond(self, record)
+            return
         if not isinstance(target, torch._ops.OpOverload):
             self.python_op(record)
             return
         name = text.removeprefix("aten.").partition(".")[0]
         if name in _DROPPED:
             return
-        if name.startswith("sym_") and name != "sym_size":
+        number = name.startswith("sym_") and name != "sym_size"
+        if number or (name in ("item", "_local_scalar_dense") and is_known(node.meta.get("val"))):
             self.env[node] = Size(node.meta.get("val"), ("lit",))
             return
         if name == "sym_size":
+            if not self.is_outer(record.args[0]):  # of an array inside a layer
+                self.env[node] = Size(node.meta["val"], ("lit",))
+                return
             value = self.read(record.args[0])
             axis = record.args[1] % value.rank
             self.env[node] = Size(node.meta["val"], ("dim", value, axis))
             return
         if self.is_identity(name, record):
-            if _shares(node, record.args[0]):
+            if same_memory(node, record.args[0]):
                 self.same[node] = self.root_of(record.args[0])
             else:  # a copy: writes to one do not reach the other
                 self.env[node] = self.read(record.args[0])
             self.note(node, self.read(node))
             return
-        if _in_place(record):
+        if writes_in_place(record):
             self.in_place(record, name)
             return
-        if name in _CASTS and _shares(node, record.args[0]):  # it is in that dtype while traced
+        if name in _CASTS and same_memory(node, record.args[0]):  # it is in that dtype while traced
             root = self.root_of(record.args[0])
             op = self.plain_op(record, node.meta["val"])
             self.current.items.append(op)
@@ -325,7 +388,7 @@ class _Builder:
             self.note(node, op.out)
             return
         if name == "batch_norm" and record.args[5] is True:
-            self.batch_norm(record)
+            batch_norm(self, record)
             return
         val = node.meta.get("val")
         if isinstance(val, (tuple, list)):
@@ -340,34 +403,9 @@ class _Builder:
             op = self.plain_op(record, Value((), torch.float32))
             self.env[node] = op.out
         self.current.items.append(op)
-        if isinstance(val, torch.Tensor) and record.args and _shares(node, record.args[0]):
+        if isinstance(val, torch.Tensor) and record.args and same_memory(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
             self.read_back(node, record)
-
-    def batch_norm(self, record: OpRecord) -> None:
-        """With the batch's statistics, towards which torch moves the running ones by itself."""
-        node = record.node
-        channels = node.meta["val"].shape[1]
-        statistics = [Value((int(channels),), node.meta["val"].dtype) for _ in range(2)]
-        op = self.plain_op(record, [self.new(node), *statistics], "batch_norm.training")
-        self.current.items.append(op)
-        self.env[node] = op.out[0]
-        self.note(node, op.out[0])
-        momentum = record.args[6]
-        for running, batch in zip(record.args[3:5], statistics, strict=True):
-            if not isinstance(running, torch.fx.Node):
-                continue
-            old = self.read(running)
-            parts = [(old, 1 - momentum), (batch, momentum)]
-            moved = [self.made("mul.Tensor", each, old, record) for each in parts]
-            self.write(self.root_of(running), self.made("add.Tensor", tuple(moved), old, record))
-
-    def made(self, target: str, args: tuple[Any, ...], like: Value, record: OpRecord) -> Value:
-        """The value of an operator that torch runs inside of another."""
-        op = Op(target, args, {}, current_like(like), record.where)
-        op.out.producer = op
-        self.current.items.append(op)
-        return op.out  # type: ignore[no-any-return]
 
     def read_back(self, node: Any, record: OpRecord) -> None:
         """What was just written through a view is what the same view reads."""
@@ -392,14 +430,14 @@ class _Builder:
             value = values[index]
             self.env[node] = value
             whole = source.args[0] if source.args else None
-            if isinstance(value, Value) and _shares(node, whole):
+            if isinstance(value, Value) and same_memory(node, whole):
                 self.parts[node] = self.root_of(whole)
             self.note(node, value)
             return
         val = node.meta.get("val")
         symbols = {"mul": "*", "add": "+", "sub": "-", "floordiv": "//", "mod": "%", "truediv": "/"}
         if name in symbols and len(record.args) == 2:
-            left, right = (_sized(self.read(a)) for a in record.args)
+            left, right = (as_size(self.read(a)) for a in record.args)
             self.env[node] = Size(val, ("op", symbols[name], left, right))
             return
         self.env[node] = Size(val, ("lit",))
@@ -408,8 +446,11 @@ class _Builder:
         """An operator with its arguments read and the source's numbers attached."""
         if isinstance(out, torch.Tensor):
             out = self.new(record.node, out)
+        target = name or str(record.node.target).removeprefix("aten.")
+        if overrides.active().operator(str(record.node.target)) is not None:
+            target = f"override.{record.node.target}"
         op = Op(
-            name or str(record.node.target).removeprefix("aten."),
+            target,
             self.tree(record.args),
             self.tree(record.kwargs),
             out,
@@ -462,7 +503,7 @@ class _Builder:
             if "float32" in record.text or ".float(" in record.text:
                 self.islands.add(self.current.index)
                 return False
-            return _back(record) is None or self.current.index not in self.islands
+            return cast_back(record) is None or self.current.index not in self.islands
         if name == "expand" or name == "expand_as":
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -470,6 +511,10 @@ class _Builder:
             _, _, start, end, *step = (*record.args, None, None, None)[:5]
             whole = isinstance(end, int) and end >= _END or end is None
             return start in (0, None) and whole and (not step or step[0] in (None, 1))
+        if name in ("add", "sub"):  # positions + 0: what came before, without a cache
+            left, right = record.args[:2]
+            whole = isinstance(left, torch.fx.Node) and not node_dtype(left).is_floating_point
+            return type(right) is int and right == 0 and whole and not writes_in_place(record)
         if name in ("view", "reshape") and isinstance(record.args[0], torch.fx.Node):
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -507,6 +552,8 @@ class _Builder:
         self.env[target] = value
         self.stale.discard(target)
         if (state := self.held.get(target)) is not None:
+            if not self.flow:
+                value = self.cut(value)
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
             op.out.producer = op
             self.env[target] = op.out
@@ -534,86 +581,3 @@ class _Builder:
         for other, (parent, _) in self.view_of.items():
             if parent is view:
                 self.make_stale(other)
-
-
-def current_like(value: Value) -> Value:
-    """A new value of the same kind."""
-    return Value(value.shape, value.dtype, value.dynamic)
-
-
-def _sized(number: Any) -> Any:
-    return number if isinstance(number, Size) else Size(number, ("lit",))
-
-
-def _hint(size: Any) -> int:
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
-
-
-def _made(item: Any) -> Any:
-    """The values that an item of a call makes."""
-    yield from tree_values(item.out)
-    if isinstance(item, Call):
-        for inner in item.items:
-            yield from _made(inner)
-
-
-def _shares(node: torch.fx.Node, source: Any) -> bool:
-    """Whether two nodes stand for the same memory."""
-    a = node.meta.get("val")
-    b = source.meta.get("val") if isinstance(source, torch.fx.Node) else None
-    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
-        return False
-    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
-
-
-def _back(record: OpRecord) -> Any:
-    """The array whose dtype a cast asks for, None where the source does not say."""
-    hints = [*record.hints.get("args", ()), *record.hints.get("kwargs", {}).values()]
-    return next((h for h in hints if isinstance(h, Size) and h.form[0] == "dtype"), None)
-
-
-def _records(record: CallRecord) -> Any:
-    for item in record.items:
-        if isinstance(item, CallRecord):
-            yield from _records(item)
-        else:
-            yield item
-
-
-def _nodes(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    map_tree(lambda leaf: found.append(leaf) if isinstance(leaf, torch.fx.Node) else None, tree)
-    return found
-
-
-def _in_place(record: OpRecord) -> bool:
-    target = record.node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return False
-    name = target._schema.name.partition("::")[2]
-    first = target._schema.arguments[:1]
-    if not first or first[0].alias_info is None or not first[0].alias_info.is_write:
-        return False
-    return (
-        name.endswith("_")
-        and not name.endswith("__")
-        and isinstance(record.args[0] if record.args else None, torch.fx.Node)
-    )
-
-
-def _paths_of(module: torch.nn.Module) -> dict[int, tuple[str, ...]]:
-    """Every name of every parameter and buffer, and of tensors that are plain attributes."""
-    found: dict[int, tuple[str, ...]] = {}
-    states = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-        *((join(path, k), v) for path, m in module.named_modules() for k, v in plain_tensors(m)),
-    ]
-    for path, tensor in states:
-        found[id(tensor)] = (*found.get(id(tensor), ()), path)
-    return found
-
-
-def _fits(leaf: Any, record: CallRecord) -> bool:
-    """Whether the twin takes the arguments of this call."""
-    return leaf.name != "Identity" or len(record.args) == 1

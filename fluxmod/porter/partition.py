@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ __all__ = [
     "effects",
     "fuse_subscripts",
     "is_chain",
+    "lift",
     "mark_chains",
     "outer_inputs",
     "pair_modes",
@@ -134,6 +136,49 @@ def _uses(item: Any) -> list[Value]:
         inner = [v for sub in item.items for v in _uses(sub)]
         return [*tree_values((item.args, item.kwargs)), *inner, *tree_values(item.out)]
     return list(tree_values((item.args, item.kwargs)))
+
+
+def lift(root: Call) -> None:
+    """Let calls return what is used outside of them: a hook may have handed it on."""
+    makers: dict[int, Call] = {}
+    missing: dict[int, tuple[Call, dict[int, Value]]] = {}
+
+    def enter(call: Call) -> None:
+        for item in call.items:
+            if isinstance(item, Call) and item.leaf is None:
+                enter(item)
+            else:
+                makers.update((id(v), call) for v in tree_values(item.out))
+
+    def used(call: Call) -> None:
+        for item in call.items:
+            check(call, item.args, item.kwargs)
+            if isinstance(item, Call) and item.leaf is None:
+                used(item)
+        check(call, call.out)
+
+    def check(call: Call, *trees: Any) -> None:
+        around = [call, *_around(call)]
+        for value in direct_values(trees):
+            maker = makers.get(id(value))
+            while maker is not None and maker not in around:
+                if all(value is not v for v in tree_values(maker.out)):
+                    missing.setdefault(maker.index, (maker, {}))[1][id(value)] = value
+                maker = maker.parent
+
+    enter(root)
+    used(root)
+    for call, values in missing.values():
+        extra = tuple(values.values())
+        if isinstance(call.out, dict):
+            call.out = {**call.out, "intermediates": extra}
+        else:
+            call.out = (*(call.out if isinstance(call.out, tuple) else (call.out,)), extra)
+
+
+def _around(call: Call) -> Iterator[Call]:
+    while call.parent is not None:
+        yield (call := call.parent)
 
 
 def fuse_subscripts(call: Call) -> None:

@@ -27,12 +27,10 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
     """``layers.0.conv`` as ``self.layers[0].conv``."""
     text, module = "self", root  # type: str, Any
     for name in dotted.split(".") if dotted else []:
-        if name.isdigit() and isinstance(
-            module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ParameterList)
-        ):
-            text += f"[{name}]"
-        elif _is_dict(module):
+        if _is_dict(module):
             text += f'["{name}"]'
+        elif name.isdigit():
+            text += f"[{name}]"
         else:
             text += f".{name}" if name.isidentifier() else f'["{name}"]'
         module = (

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import linecache
-import sys
 import time
-import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import torch
+import torch.utils._pytree as pytree
 from flax import nnx
 
-from fluxmod import convert, nn
 from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
-from fluxmod._paths import join
 
-from . import bases, layout, lower, paths
+from . import bases, layout, lower, overrides, paths
 from .arrays import as_numbers
+from .build import build
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -31,22 +26,24 @@ from .groups import group_instances
 from .ir import Call, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
+from .modes import join_modes
 from .normalise import normalise
 from .partition import (
     attach_sizes,
     choose_results,
     fuse_subscripts,
+    lift,
     mark_chains,
     pair_modes,
     prune,
     simplify_writes,
 )
-from .specs import Instance, Specs, plain_tensors
+from .specs import Instance, Specs
 from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
 
-__all__ = ["Options", "Port", "port", "source", "translate"]
+__all__ = ["Options", "Port", "beside", "port", "source", "translate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +53,19 @@ class Options:
     Args:
         layout: "flax" takes feature maps channels-last; "torch" keeps torch's order at the model's
             boundary.
+        dynamic: axes, in torch's order, whose size may differ from the example's, by the name of
+            forward's argument: ``{"x": (0, 2, 3)}``. Without it the batch is free, and the length
+            of two-dimensional integer inputs.
+        overrides: what stands in for an operator (``"ns::op"``) or for a module (its class or its
+            path): a function of arrays in torch's order of axes, or a class of ``nnx.Module``
+            whose constructor's arguments are attributes of the torch module. Functions and
+            classes, or their dotted names; the written file imports them.
         kwargs: forward arguments that are called ``options`` in the model's own signature.
     """
 
     layout: str = "flax"
+    dynamic: Mapping[str, Sequence[int]] | None = None
+    overrides: Mapping[Any, Any] = field(default_factory=dict)
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,6 +87,7 @@ class Port:
     out_tree: Any = None  # what torch returns, values in place of tensors
     out_type: Any = None  # the dataclass or named tuple that torch returns, if it is one
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # given as plain values, left out
 
 
 _PORTS: weakref.WeakKeyDictionary[nnx.Module, Port] = weakref.WeakKeyDictionary()
@@ -127,7 +134,8 @@ def port(
     """Turn a torch module into a Flax NNX module that runs readable source and holds its weights.
 
     Args:
-        torch_module: any module whose forward ``torch.export`` can trace.
+        torch_module: any module whose forward ``torch.export`` can trace. One on the meta device
+            gives a model of shapes without values, for ``convert.to_flax(file, model)`` to fill.
         *args, **kwargs: example inputs in torch's layout, with a batch of two or more.
         options: layout and more.
 
@@ -148,12 +156,7 @@ def port(
     """
     result = translate(torch_module, *args, options=options, **kwargs)
     start = time.perf_counter()
-    make = _maker(result)
-    model = _abstract(make, result)
-    convert.to_flax(torch_module, model)
-    _fill_rest(make, model)
-    _same_tables(torch_module, model)
-    model.train() if torch_module.training else model.eval()
+    model = build(result.text, result.name, torch_module)
     result.seconds["build"] = time.perf_counter() - start
     if type(model).__module__.startswith("fluxmod_port_"):
         type(model)._fluxmod_port = result  # type: ignore[attr-defined]
@@ -166,13 +169,20 @@ def translate(
 ) -> Port:
     """Write the source alone; nothing is built and no weight is read."""
     options = options or Options()
-    kwargs = {**kwargs, **options.kwargs}
+    args, kwargs = beside(torch_module, (args, {**kwargs, **options.kwargs}))
+    with overrides.using(overrides.resolve(options.overrides, torch_module)):
+        return _translate(torch_module, args, kwargs, options)
+
+
+def _translate(
+    torch_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Port:
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    evaluation = capture(torch_module, args, kwargs, training=False)
+    evaluation = capture(torch_module, args, kwargs, training=False, free=options.dynamic)
     notes: list[str] = []
     try:
-        training = capture(torch_module, args, kwargs, training=True)
+        training = capture(torch_module, args, kwargs, training=True, free=options.dynamic)
     except CaptureError as error:
         training = None
         notes.append(f"training mode could not be traced: {error}")
@@ -184,6 +194,8 @@ def translate(
     other = normalise(training, torch_module, leaf_of, extended) if training is not None else None
     for each in (graph, other):
         if each is not None:
+            lift(each.root)
+            prune(each.root)
             _missing(each.root, torch_module)
             simplify_writes(each.root)
     if other is not None:
@@ -209,6 +221,13 @@ def translate(
     return result
 
 
+def beside(root: torch.nn.Module, inputs: Any) -> Any:
+    """Inputs on the meta device if the model is there: torch does not mix it with others."""
+    if not any(tensor.is_meta for tensor in root.state_dict().values()):
+        return inputs
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), inputs)
+
+
 def _assemble(
     root: torch.nn.Module,
     programs: list[tuple[Any, _Program]],
@@ -226,7 +245,8 @@ def _assemble(
     calls = [c for c in _calls(graph.root) if not c.own]
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
-    specs = Specs(root, layers, code, called, declined, extends)
+    read = {tensor for each, _ in programs for tensor in each.read}
+    specs = Specs(root, layers, code, called, declined, read, extends)
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
@@ -239,7 +259,7 @@ def _assemble(
             instance = by_module[id(call.module)]
             twin = others.get(id(call.module))
             if twin:
-                _join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
+                join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
             instance.bodies.append(body)
             obstacles += body.obstacles
     for instance in specs.instances:
@@ -267,7 +287,7 @@ def _assemble(
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
-    text = module_text(codes, origin, tables.functions)
+    text = module_text(codes, origin, tables.functions, overrides.active().imports)
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,
@@ -280,6 +300,7 @@ def _assemble(
         map_tree(_bare, graph.root.out),
         graph.out_type,
         tuple(notes),
+        _settings(graph.root, program),
     )
 
 
@@ -306,6 +327,13 @@ def _bare(leaf: Any) -> Any:
     return Value(leaf.shape, leaf.dtype) if isinstance(leaf, Value) else leaf
 
 
+def _settings(root: Call, program: _Program) -> dict[str, Any]:
+    """Arguments by name that torch got as plain values and the source does not take."""
+    taken = program.signature(root) if root.index in program.bodies else []
+    names = {name for name, _, _ in taken}
+    return {k: v for k, v in root.kwargs.items() if k not in names and not any(tree_values(v))}
+
+
 def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     """The model's arguments: name, shape in Flax, dtype, torch's channel axis."""
     bound = inspect.signature(root.module.forward).bind(*root.args, **root.kwargs).arguments
@@ -314,18 +342,27 @@ def _inputs(root: Call) -> tuple[tuple[Any, ...], ...]:
     rows = []
     for name, tree in trees.items():
         for value in tree_values(tree):
-            order, channel = value.layout, value.order and value.order[-1]
+            order = value.layout
+            channel = None if value.order is None else value.order[-1]
             if root.leaf is not None:
                 entry = root.leaf.axes().of_input(0)
                 if entry is not None and entry.applies_to(value.rank):
                     channel = entry.axis % value.rank
                     order = (*(a for a in order if a != channel), channel)
-            shape = tuple(
-                ("N" if a == 0 else value.symbols[a]) if value.symbols[a] else value.shape[a]
-                for a in order
-            )
+            letters = _letters(value, channel)
+            shape = tuple(letters[a] if value.symbols[a] else value.shape[a] for a in order)
             rows.append((name, shape, str(value.dtype).removeprefix("torch."), channel))
     return tuple(rows)
+
+
+def _letters(value: Value, channel: int | None) -> list[str]:
+    """A letter for each axis, in torch's order: what a size is called where it is free."""
+    spatial = value.rank - 1 - (channel is not None)
+    maps = channel is not None and 1 < spatial < 4
+    letters = ["N", *("DHW"[3 - spatial :] if maps else "L" * spatial)]
+    if channel is not None:
+        letters.insert(channel, "C")
+    return letters
 
 
 def _tie(code: ClassCode, specs: Specs, root: torch.nn.Module, resolved: set[str]) -> None:
@@ -367,61 +404,6 @@ def _bodies_by_module(program: tuple[Any, _Program]) -> dict[int, list[Body]]:
         if call.leaf is None and not call.chain:
             found.setdefault(id(call.module), []).append(program[1].bodies[call.index])
     return found
-
-
-def _join_modes(body: Body, train: Body) -> None:
-    """One body for both modes; where they differ, the mode decides."""
-    body.rngs = body.rngs or train.rngs
-    if body.lines == train.lines:
-        return
-    offset = len(body.literals)
-    lines = list(train.lines)
-    for index in reversed(range(len(train.literals))):
-        lines = [x.replace(f"_number_{index}_", f"_number_t{index}_") for x in lines]
-    numbers = {f"_number_t{i}_": n for i, (_, n) in enumerate(train.literals)}
-    own = dict(body.literals)
-    common = 0
-    for a, b in zip(body.lines, lines, strict=False):
-        if _spelled(a, own) != _spelled(b, numbers):
-            break
-        common += 1
-    if common == len(body.lines) == len(lines):
-        return
-    for index in range(len(train.literals)):
-        lines = [x.replace(f"_number_t{index}_", f"_number_{offset + index}_") for x in lines]
-    body.literals += [(f"_number_{offset + i}_", n) for i, (_, n) in enumerate(train.literals)]
-    body.attrs.update(train.attrs)
-    body.obstacles += train.obstacles
-    head, rest = body.lines[:common], body.lines[common:]
-    other = lines[common:]
-    numbers = dict(body.literals)
-    tail: list[str] = []
-    while rest and other and _spelled(rest[-1], numbers) == _spelled(other[-1], numbers):
-        tail.insert(0, rest.pop())
-        other.pop()
-    if tail:
-        body.lines = [*head, *_branches(rest, other), *tail]
-    elif len(rest) <= len(other):
-        body.lines = [*head, "if not self.training:", *(f"    {x}" for x in rest), *other]
-    else:
-        body.lines = [*head, "if self.training:", *(f"    {x}" for x in other), *rest]
-
-
-def _branches(evaluation: list[str], training: list[str]) -> list[str]:
-    """What only one mode does, under the mode."""
-    lines = []
-    if training:
-        lines += ["if self.training:", *(f"    {x}" for x in training)]
-    if evaluation:
-        lines += ["else:" if training else "if not self.training:"]
-        lines += [f"    {x}" for x in evaluation]
-    return lines
-
-
-def _spelled(line: str, numbers: dict[str, Any]) -> str:
-    for mark, number in numbers.items():
-        line = line.replace(mark, repr(number))
-    return line
 
 
 def _bottom_up(groups: list[Any], main: Instance) -> list[Any]:
@@ -478,69 +460,6 @@ def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
     ]
     raise UnsupportedOpError(
         f"port: {type(module).__name__} has {len(seen)} obstacle(s):\n" + "\n".join(lines)
-    )
-
-
-def _maker(result: Port) -> Callable[[], nnx.Module]:
-    """Run the text; tracebacks show it. Returns what constructs the model."""
-    filename = f"<fluxmod.port {result.name}>"
-    module = types.ModuleType(f"fluxmod_port_{result.name}")
-    lines = result.text.splitlines(keepends=True)
-    linecache.cache[filename] = (len(result.text), None, lines, filename)
-    try:
-        exec(compile(result.text, filename, "exec"), module.__dict__)
-    except Exception as error:
-        raise _our_fault(result, error) from error
-    sys.modules[module.__name__] = module
-    found = getattr(module, result.name)
-    build = found.__init__ if inspect.isclass(found) else found
-    takes = "rngs" in inspect.signature(build).parameters
-    return lambda: found(rngs=nnx.Rngs(0)) if takes else found()
-
-
-def _abstract(make: Callable[[], nnx.Module], result: Port) -> nnx.Module:
-    """The model without values: weights that will be replaced are not drawn first."""
-    try:
-        return nnx.eval_shape(make)
-    except Exception as error:
-        raise _our_fault(result, error) from error
-
-
-def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
-    """Compute what no checkpoint has: random streams and constants."""
-    leaves, treedef = jax.tree.flatten(nnx.state(model, graph=True))
-    missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
-    if not missing:
-        return
-
-    def rest() -> list[Any]:
-        values = jax.tree.leaves(nnx.state(make(), graph=True))
-        return [values[i] for i in missing]
-
-    for index, value in zip(missing, jax.jit(rest)(), strict=True):
-        leaves[index] = value
-    nnx.update(model, jax.tree.unflatten(treedef, leaves))
-
-
-def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
-    """Give what no checkpoint has torch's own values: the last place of a sine may differ."""
-    found = dict(module.named_buffers())
-    for owner, each in module.named_modules():
-        found |= {join(owner, name): tensor for name, tensor in plain_tensors(each)}
-    for path, part in nn.named_modules(model):
-        for name, variable in nn.named_variables(part):
-            tensor = found.get(join(path, name))
-            if tensor is None or variable.get_metadata("persistent", True):
-                continue
-            value = variable.get_value()
-            if tuple(tensor.shape) == value.shape:
-                variable.set_value(jnp.asarray(tensor.detach().cpu().numpy(), value.dtype))
-
-
-def _our_fault(result: Port, error: Exception) -> PortError:
-    return PortError(
-        f"port: the source of {result.name} cannot be built: {type(error).__name__}: {error}. "
-        "This is a fault of the porter; please report it with the model.\n" + result.text
     )
 
 

@@ -75,8 +75,10 @@ class Specs:
         code: set[int],
         called: set[int],
         declined: set[str],
+        read: set[int],
         extends: dict[int, Leaf] | None = None,
     ) -> None:
+        self.read = read  # tensors that take part, by identity
         self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
@@ -139,7 +141,7 @@ class Specs:
                 found[name] = Array(tensor, where, kind, kept)
         for name, tensor in plain_tensors(module):
             where = f"{path}.{name}" if path else name
-            if id(tensor) not in self.arrays:
+            if id(tensor) in self.read and id(tensor) not in self.arrays:
                 self.arrays[id(tensor)] = where
                 found[name] = Array(tensor, where, "buffer", persistent=False)
         in_list = isinstance(

@@ -7,6 +7,7 @@ expressions that the porter writes.
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 __all__ = ["WIDTH", "expression", "statement"]
@@ -65,6 +66,9 @@ def _flat(node: Any) -> tuple[str, int]:
     if isinstance(node, ast.IfExp):
         test, then, other = (expression(n, 4) for n in (node.test, node.body, node.orelse))
         return f"{then} if {test} else {other if not other.startswith('(') else other}", 3
+    if isinstance(node, ast.Lambda):
+        names = ", ".join(a.arg for a in node.args.args)
+        return f"lambda{names and ' '}{names}: {expression(node.body, 3)}", 2
     if isinstance(node, ast.Starred):
         return f"*{expression(node.value, 8)}", 20
     if isinstance(node, (ast.Tuple, ast.List)):
@@ -144,7 +148,7 @@ def statement(line: str, indent: int) -> list[str]:
 
 def _is_filled(lines: list[str]) -> bool:
     """Whether several numbers stand on one line of several: a formatter would put one on each."""
-    return len(lines) > 1 and any(line.count(", ") > 2 and line.endswith(",") for line in lines)
+    return any(re.fullmatch(r"\s*(-?[\d.e+-]+, ){3,}-?[\d.e+-]+,", line) for line in lines)
 
 
 def _laid_out(line: str, indent: int) -> list[str]:
@@ -281,14 +285,14 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
     if isinstance(node, ast.Call):
         head = expression(node.func, 18)
         if not node.args and not node.keywords and isinstance(node.func, ast.Attribute):
-            return f"{_exploded(node.func.value, indent)}.{node.func.attr}()"
+            return f"{_exploded(node.func.value, indent, 18)}.{node.func.attr}()"
         return f"{head}({_lines(_parts(node), inner)}\n{' ' * indent})"
     if isinstance(node, ast.Subscript):
-        return f"{_exploded(node.value, indent)}[{_index(node.slice)}]"
+        return f"{_exploded(node.value, indent, 18)}[{_index(node.slice)}]"
     if isinstance(node, ast.Attribute):
-        return f"{_exploded(node.value, indent)}.{node.attr}"
+        return f"{_exploded(node.value, indent, 18)}.{node.attr}"
     if isinstance(node, ast.Starred):
-        return f"*{_exploded(node.value, indent)}"
+        return f"*{_exploded(node.value, indent, 8)}"
     if isinstance(node, (ast.Tuple, ast.List)):
         brackets = "[]" if isinstance(node, ast.List) else "()"
         parts = [("", e) for e in node.elts]
@@ -307,8 +311,10 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
         ends = "()" if isinstance(node, ast.GeneratorExp) else "[]"
         return f"{ends[0]}{pad}{_within(node.elt, inner, 2, 0)}{pad}{line}\n{' ' * indent}{ends[1]}"
     if isinstance(node, (ast.BinOp, ast.BoolOp, ast.IfExp)):
-        pad = "\n" + " " * indent
-        return pad.join(_operands(node, indent))
+        if _flat(node)[1] < outer:
+            pad = "\n" + " " * inner
+            return f"({pad}{pad.join(_operands(node, inner))}\n{' ' * indent})"
+        return ("\n" + " " * indent).join(_operands(node, indent))
     return expression(node, outer)
 
 

@@ -26,6 +26,8 @@ __all__ = ["Table", "Tables", "short_code"]
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 
+_NO_PARAMETERS: Any = {"type_params": []} if "type_params" in ast.FunctionDef._fields else {}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -178,7 +180,7 @@ def _slices(function: Any, name: str) -> tuple[Any, ...]:
                 kw_defaults=[ast.Constant(None) for _ in arguments], kwarg=None, defaults=[],
             ),
             body=[*body, ast.copy_location(ast.Return(value), value)],
-            decorator_list=[], type_params=[],
+            decorator_list=[], **_NO_PARAMETERS,
         )  # fmt: skip
         ast.copy_location(method_, method)
         whole = ast.Module(body=[method_], type_ignores=[])

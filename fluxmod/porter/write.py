@@ -58,6 +58,7 @@ class _Writer(Measures):
         self.spent: set[int] = set()
         self.bound: dict[str, Value] = {}
         self.unpacked: dict[tuple[int, int], str] = {}
+        self.named_sizes: dict[str, str | int] = {}
         self.values: list[Value] = []
         self.dtypes: dict[int, str] = {}
         self.last: dict[int, int] = {}
@@ -284,6 +285,9 @@ class _Writer(Measures):
         if key in self.inline:
             if key in self.spent:
                 self.named.add(key)
+                while getattr(value.producer, "target", "") == "fluxmod.same":
+                    value = value.producer.args[0]
+                    self.named.add(id(value))
                 raise NeedsName
             self.spent.add(key)
             return f"({self.inline[key]})"
@@ -412,15 +416,16 @@ class _Writer(Measures):
 
     def store(self, item: Op) -> None:
         """Change a buffer; what it held before gets a name if it is still needed."""
-        path, _ = self.stored(item.args[0])
-        new = self(item.args[1])
-        for value in [v for v in self.values if self.text.get(id(v)) == path] or [item.args[0]]:
+        path, perm = self.stored(item.args[0])
+        new = self(item.args[1]) if perm is None else self.permuted(item.args[1], perm)
+        read = self.state(item.args[0])
+        for value in [v for v in self.values if self.text.get(id(v)) == read] or [item.args[0]]:
             if self.last_use.get(id(value), -1) > self.now:
                 name = self.fresh([item.args[0].producer.paths[0].rpartition(".")[2]])
-                self.body.lines.append(f"{name} = {path}")
+                self.body.lines.append(f"{name} = {read}")
                 self.rebind(name, value)
         self.body.lines.append(f"{path} = {new}")
-        self.text[id(item.out)] = path
+        self.text[id(item.out)] = read
         self.values.append(item.out)
 
     def extend(self, source: Value, alias: Value) -> None:

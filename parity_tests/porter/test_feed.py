@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fluxmod import porter
+from fluxmod import parity, porter
 
 
 @dataclass
@@ -85,3 +85,17 @@ def test_nested_inputs():
     pair = (torch.randn(3, 2), torch.randn(3, 1))
     ported = porter.port(model, batch, pair)
     compare(porter.feed(ported, batch, pair), model(batch, pair))
+
+
+class Settings(torch.nn.Module):
+    def forward(self, x, scale=None, use_cache=True):
+        return (x * 2, x) if use_cache else x * 2
+
+
+def test_a_setting_that_is_no_array_is_part_of_the_port():
+    model, x = Settings(), torch.randn(2, 3)
+    ported = porter.port(model, x, use_cache=False)
+    compare(porter.feed(ported, x, use_cache=False), model(x, use_cache=False))
+    parity.check(model, ported, x, use_cache=False).require()
+    with pytest.raises(ValueError, match="ported with use_cache=False"):
+        porter.feed(ported, x, use_cache=True)

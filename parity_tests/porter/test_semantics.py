@@ -225,8 +225,39 @@ class Shared(Linear):
         return self.tied(self.again(F.relu(self.fc(x))))
 
 
+class Frozen(nn.Module):
+    """Its own result has no gradient; that of what it calls has none because it is called here."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(DIM, DIM)
+        self.body = CopyThenWrite()
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.body(self.fc(x))[0] * 2
+
+
+class Teacher(Linear):
+    """Targets that no gradient reaches, beside the same arrays with gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen = Frozen()
+        self.register_buffer("centre", torch.zeros(DIM))
+
+    def forward(self, x):
+        y = self.fc(x)
+        with torch.no_grad():
+            scale = y.abs().amax(dim=1, keepdim=True)
+            target = self.fc(x)
+            if self.training:
+                self.centre.mul_(0.9).add_(y.mean(0), alpha=0.1)
+        return y / scale + target * y - self.frozen(x) * x + self.centre
+
+
 CASES = [
-    CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
+    Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
     TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
     StochasticDepth, Flags, Lists, Shared,
 ]  # fmt: skip
@@ -420,3 +451,138 @@ def test_layers_that_take_a_list_share_a_class():
     text = porter.translate(DenseBlock(), torch.randn(2, 4, 6, 5)).text
     assert text.count("class Dense(") == 1
     assert "jnp.concatenate(features, axis=-1)" in text
+
+
+class AxisOfMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.glu = nn.GLU(dim=1)
+        self.softmax = nn.Softmax(dim=2)
+        self.out = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return self.out(self.softmax(self.glu(self.conv(x))))
+
+
+class Helpers(nn.Module):
+    """Two helpers have one name for the sizes of different arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    @staticmethod
+    def split(x, size):
+        batch, length, width = x.shape
+        return x.view(batch, length // size, size, width).transpose(1, 2)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        mask = self.split(torch.arange(length).to(x.dtype).view(1, length, 1), 2)
+        return (self.split(self.fc(x), 2) * mask).reshape(batch, length, width)
+
+
+class Constants(nn.Module):
+    """Python decides on values that no input changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[:2])
+        if (mask == 0).any():
+            x = x * 2
+        x = self.fc(x)
+        if self.training and not torch.isfinite(x).all():
+            x = torch.clamp(x, -1, 1)
+        return x[:, : torch.tensor(3)]
+
+
+class Keep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def forward(self, x):
+        self.kept[:] = [x * 2]
+        return x.relu()
+
+
+class Handed(nn.Module):
+    """What a child made and did not return is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Keep(), nn.Linear(4, 4)))
+
+    def forward(self, x):
+        return self.body(x), self.body[1][0].kept[-1]
+
+
+class LocalWidths(nn.Module):
+    """A local of the constructor is not its argument of the same layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = Inner2(4, 6)
+        self.b = Inner2(6, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+class Inner2(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        wider = round(width * 2.5)
+        self.up = Affine(width, out=wider)
+        self.down = Affine(wider, out=out)
+
+    def forward(self, x):
+        return self.down(self.up(x))
+
+
+class Affine(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        self.fc = nn.Linear(width, out)
+
+    def forward(self, x):
+        return self.fc(x).relu()
+
+
+class WeightWrite(nn.Module):
+    """A weight that is stored transposed is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.fc.weight.mul_(0.5)
+        return x @ self.fc.weight.t()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (AxisOfMap, (2, 3, 6, 7)),
+        (Helpers, (2, 6, 4)),
+        (Constants, (2, 5, 4)),
+        (Handed, (2, 4)),
+        (LocalWidths, (2, 4)),
+    ],
+)
+def test_models_of_several_parts(make, shape):
+    model, x = make(), torch.randn(*shape)
+    parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+
+
+def test_a_weight_that_is_stored_transposed_is_written():
+    model, x = WeightWrite().eval(), torch.randn(2, 4)
+    ported = porter.port(model, x)
+    for _ in range(2):
+        torch.testing.assert_close(torch.tensor(porter.feed(ported, x)), model(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -46,3 +47,21 @@ def test_a_statement_is_laid_out_as_ruff_does(line):
         check=True,
     )
     assert text == done.stdout
+
+
+LONG = "_".join(["a_name_that_is_long"] * 3)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"x = (self.{LONG}[...].T / {LONG}_2).T",
+        f"x = y * ({LONG} + {LONG}_2) * (z - f({LONG}, 2))",
+        f"x = y + (f({LONG}, 1) / {LONG} if {LONG} else (a + {LONG}))[0].T",
+        f"x = f(({LONG}(a, b) - {LONG}).astype(int), *(a or {LONG}(c)), k=({LONG}, {LONG}))",
+        f"return g((({LONG} - {LONG}_2) ** 2).mean(axis=1), {LONG} < {LONG}_2)",
+    ],
+)
+def test_a_long_statement_keeps_its_meaning(line):
+    text = "def f():\n" + "\n".join(statement(line, 4)) + "\n"
+    assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(f"def f():\n    {line}\n"))

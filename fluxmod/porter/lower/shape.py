@@ -135,7 +135,7 @@ def _torch_axis(value: Value, dim: int) -> int:
 
 def _at_bounds(s: Scope, op: Op, extents: list[int], dim: int) -> str:
     """A split into parts of several sizes; where torch's source has expressions, their sums."""
-    named = s.named_sizes(op, 1, len(extents) - 1)  # type: ignore[attr-defined]
+    named = s.listed_sizes(op, 1, len(extents) - 1)  # type: ignore[attr-defined]
     bounds, total = [], 0
     for index, extent in enumerate(extents[:-1]):
         total += extent

@@ -1,0 +1,95 @@
+"""What Python asks of a tensor's values, where the answer does not depend on any input.
+
+A mask of ones has no zero in it, whatever the model is given; a number that was put into a tensor
+comes out of it; a guard against overflow passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+__all__ = ["METHODS", "decide"]
+
+METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
+_RANDOM = ("bernoulli", "multinomial", "normal", "rand", "uniform", "dropout")
+_GUARDS = {("all", "isfinite"): True, ("any", "isinf"): False, ("any", "isnan"): False}
+
+
+class _Unknown(Exception):
+    """An answer, not a fault."""
+
+
+def decide(node: torch.fx.Node, attributes: Mapping[torch.fx.Node, Any]) -> Any:
+    """The tensor that a node of a trace holds at every call of the model, None where inputs decide.
+
+    Where sizes take part, it has to be the same at other sizes too.
+    """
+    if (passed := _guard(node)) is not None:
+        return torch.tensor(passed)
+    try:
+        first, second = (_Evaluator(attributes, extra)(node) for extra in (0, 3))
+    except _Unknown:
+        return None
+    return first if first.shape == second.shape and torch.equal(first, second) else None
+
+
+def _guard(node: Any) -> bool | None:
+    """``isfinite(x).all()`` holds; ``rand() < 0`` does not."""
+    name, first = _name(node), node.args[0] if node.args else None
+    if not isinstance(first, torch.fx.Node):
+        return None
+    if name == "lt" and _name(first) == "rand" and isinstance(node.args[1], (int, float)):
+        return False if node.args[1] <= 0 else None
+    if name in ("logical_not", "bitwise_not"):
+        inner = _guard(first)
+        return None if inner is None else not inner
+    return _GUARDS.get((name, _name(first)))
+
+
+def _name(node: torch.fx.Node) -> str:
+    return str(node.target).removeprefix("aten.").partition(".")[0]
+
+
+class _Evaluator:
+    """Computes what a node holds from constants and sizes, the sizes made larger by ``extra``."""
+
+    def __init__(self, attributes: Mapping[torch.fx.Node, Any], extra: int) -> None:
+        self.attributes = attributes
+        self.extra = extra
+        self.known: dict[torch.fx.Node, Any] = {}
+
+    def __call__(self, node: torch.fx.Node) -> Any:
+        if node not in self.known:
+            self.known[node] = self.compute(node)
+        return self.known[node]
+
+    def compute(self, node: torch.fx.Node) -> Any:
+        if isinstance(size := node.meta.get("val"), torch.SymInt):
+            return self.size(size)
+        if node in self.attributes:
+            return self.attributes[node]
+        if node.meta.get("repeated"):  # stands for the result of a call that was not traced
+            raise _Unknown
+        known = isinstance(node.target, torch._ops.OpOverload) and node.op == "call_function"
+        if not known or any(word in str(node.target) for word in _RANDOM):
+            raise _Unknown
+        args, kwargs = tree_map(self.argument, (node.args, dict(node.kwargs)))
+        kwargs = {k: v for k, v in kwargs.items() if k != "device"}
+        with torch.utils._python_dispatch._disable_current_modes():
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, torch.fx.Node):
+            return self(leaf)
+        return self.size(leaf) if isinstance(leaf, torch.SymInt) else leaf
+
+    def size(self, size: torch.SymInt) -> int:
+        env, form = size.node.shape_env, size.node.expr
+        hints = env.backed_var_to_val if hasattr(env, "backed_var_to_val") else env.var_to_val
+        if not form.free_symbols <= hints.keys():
+            raise _Unknown
+        return int(form.xreplace({s: hints[s] + self.extra for s in form.free_symbols}))
