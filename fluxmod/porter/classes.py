@@ -35,6 +35,7 @@ __all__ = ["ClassCode", "is_spec"]
 
 
 _ABSENT = object()
+_FEATURES = ("num_features", "num_channels", "normalized_shape")  # of the convolution before
 
 
 class ClassCode:
@@ -79,6 +80,8 @@ class ClassCode:
             for name, values in votes.items():
                 best = max(values[::-1], key=lambda v: sum(same(v, other) for other in values))
                 env[name] = best
+        if self.group.body is None:  # a Sequential: its arguments are told by its layers alone
+            return
         for name, parameter in self.init.parameters.items():
             default = parameter.default
             if isinstance(default, (int, float, bool, str, tuple)):
@@ -137,7 +140,8 @@ class ClassCode:
                     self.resolved.update(join(i.path, name) for i in self.instances)
                 continue
             node = self.init.of_attribute(name)
-            lines.append(f"self.{name} = {self.attribute(specs, node, name)}")
+            shown = f"layer{name}" if name.isdigit() else name
+            lines.append(f"self.{name} = {self.attribute(specs, node, shown)}")
         numbers: list[str] = []
         if body is not None:
             for path in body.attrs:
@@ -264,7 +268,9 @@ class ClassCode:
             default = signature[key].default if key in signature else inspect.Parameter.empty
             values = [s.args.get(key, default) for s in specs]
             inner = argument(node, torch_class.__init__, key) if torch_class else None
-            text = self.value(values, inner, key)
+            text = "out_channels"
+            if inner is not None or key not in _FEATURES or self.columns.get(text) != values:
+                text = self.value(values, inner, key)
             required = default is inspect.Parameter.empty
             keyword = keyword or not required
             if key == "kernel_size" and required:

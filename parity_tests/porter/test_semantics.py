@@ -423,7 +423,30 @@ class Forest(nn.Module):
         return self.tree(x)
 
 
-MAPS = [Extended, OwnStatistics, Windows, SizesAlone, Chosen, DenseBlock, Forest]
+class Pattern(nn.Sequential):
+    def __init__(self, width, out, kernel_size=3):
+        layers = [nn.Conv2d(width, out, kernel_size, padding=kernel_size // 2)]
+        super().__init__(*layers, nn.BatchNorm2d(out), nn.ReLU())
+
+
+class Named(nn.Sequential):
+    def __init__(self, width, out):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, out, 1)
+
+
+class Patterns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = Pattern(4, 6), Pattern(6, 8, 1), Pattern(8, 4)
+        self.named = nn.Sequential(Named(4, 6), Named(6, 3), Named(3, 4))
+
+    def forward(self, x):
+        return self.named(self.third(self.second(self.first(x))))
+
+
+MAPS = [Patterns, Extended, OwnStatistics, Windows, SizesAlone, Chosen, DenseBlock, Forest]
 
 
 @pytest.mark.parametrize("case", MAPS, ids=lambda case: case.__name__)
@@ -439,6 +462,13 @@ def test_a_class_that_extends_a_layer_extends_it_here():
     assert "class NormAct(nn.BatchNorm2d):" in text
     assert text.count("super().__call__(x)") == 2
     assert "running_mean" not in text
+
+
+def test_a_sequential_that_is_used_several_times_is_a_class():
+    text = porter.translate(Patterns(), torch.randn(2, 4, 6, 5)).text
+    assert "class Pattern(nn.Sequential):" in text
+    assert "class Named(nn.Sequential):" in text
+    assert text.count("nn.BatchNorm2d(") == 2
 
 
 def test_a_table_that_the_constructor_computes_is_one_function():
