@@ -83,6 +83,8 @@ def run(
             levels = parity.Options(levels=("L0", "L1", "L2"))
             report = parity.check(torch_module, model, *args, options=levels, **kwargs)
     print(f"wrote {output}" + (f" and {weights}" if weights else ""))
+    for note in porter.notes(model):
+        print(f"note: {note}")
     if report is not None:
         print(report.text())
         raise typer.Exit(0 if report.passed else 1)

@@ -11,6 +11,7 @@ from .feed import feed as feed  # noqa: E402
 from .feed import inputs as inputs  # noqa: E402
 from .port import Options as Options  # noqa: E402
 from .port import Port as Port  # noqa: E402
+from .port import notes as notes  # noqa: E402
 from .port import port as port  # noqa: E402
 from .port import source as source  # noqa: E402
 from .port import translate as translate  # noqa: E402
@@ -25,6 +26,7 @@ __all__ = [
     "coverage",
     "feed",
     "inputs",
+    "notes",
     "port",
     "source",
     "translate",

@@ -43,7 +43,7 @@ from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
 
-__all__ = ["Options", "Port", "beside", "port", "source", "translate"]
+__all__ = ["Options", "Port", "beside", "notes", "port", "source", "translate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,6 +470,11 @@ def source(model: nnx.Module) -> str:
         PortError: the model was not made by ``port``.
     """
     return of(model).text
+
+
+def notes(model: nnx.Module) -> tuple[str, ...]:
+    """What has to be known about a port beside its source: texts, none if all is as expected."""
+    return of(model).notes
 
 
 def of(model: nnx.Module) -> Port:
