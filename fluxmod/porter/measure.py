@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from .partition import same_number
 from .words import Body, NeedsName, Unported, plain, safe, size_forms
 
 __all__ = ["Measures"]
-
-_SYMBOL = re.compile(r"\bs\d+\b")
 
 
 class Measures:
@@ -192,10 +189,6 @@ class Measures:
         if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
             self.named.add(id(owner))
             raise NeedsName
-        parts = _SYMBOL.findall(text)
-        if parts and parts != [text]:  # 4*s77
-            whole = _SYMBOL.sub(lambda m: self.symbol(m[0], None), text)
-            return f"({whole})"
         if text not in self.named and any(text in v.symbols for v in self.values):
             self.named.add(text)
             raise NeedsName
