@@ -281,6 +281,8 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
     if isinstance(node, (ast.Tuple, ast.List)):
         brackets = "[]" if isinstance(node, ast.List) else "()"
         parts = [("", e) for e in node.elts]
+        if isinstance(node, ast.Tuple) and len(parts) == 1:
+            return f"({_lines(parts, inner)},\n{' ' * indent})"
         return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"
     if isinstance(node, ast.Dict):
         pairs = [
