@@ -460,7 +460,6 @@ class ClassCode:
         self.columns[name] = values
         return name
 
-
     def is_taken(self, name: str, values: list[Any]) -> bool:
         """Whether a name stands for something else: another column, or torch's own argument."""
         known = self.columns.get(name)

@@ -38,9 +38,7 @@ _SAME = (
 class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
-    def __init__(
-        self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None
-    ) -> None:
+    def __init__(self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None) -> None:
         self.states = frozenset(map(id, trace.states.values()))
         self.out_type = out_type
         self.root = root

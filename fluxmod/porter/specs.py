@@ -89,7 +89,7 @@ class Specs:
 
     def of(self, module: torch.nn.Module, path: str) -> Any:
         """The spec of a module."""
-        if id(module) in self.seen and path:
+        if id(module) in self.seen and path and _has_state(module):
             self.aliases.append((path, self.seen[id(module)]))
             return Alias(self.seen[id(module)], path)
         self.seen[id(module)] = path
@@ -148,6 +148,11 @@ class Specs:
 
     def is_needed(self, module: torch.nn.Module) -> bool:
         """Whether a module is called, or holds anything that a state_dict has."""
-        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+        if _has_state(module):
             return True
         return any(id(m) in self.called for m in module.modules())
+
+
+def _has_state(module: torch.nn.Module) -> bool:
+    """Whether it matters that a module is one and the same in two places."""
+    return any(True for _ in module.parameters()) or any(True for _ in module.buffers())

@@ -11,10 +11,10 @@ from .layers import _plain
 @lower("batch_norm")
 def _batch_norm(s: Scope, op: Op) -> str:
     x, weight, bias, mean, var, training, _, eps = op.args[:8]
-    if training:
-        raise NotImplementedError("batch_norm with the batch's statistics, outside a layer")
+    if training and mean is not None:
+        raise NotImplementedError("batch_norm that updates statistics, outside a layer")
     text = call(
-        "F.batch_norm", s(x), s(mean), s(var),
+        "F.batch_norm", s(x), s(mean), s(var), training="True" if training else None,
         scale=None if weight is None else s(weight), bias=None if bias is None else s(bias),
         eps=None if eps == 1e-5 else repr(eps),
     )  # fmt: skip
