@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -103,6 +104,8 @@ def run_torch(
         torch.manual_seed(seed) if rng_state is None else torch.set_rng_state(rng_state)
         if record_calls:
             stack.enter_context(_recording_calls(twin, calls))
+        # torch.cond compiles itself, which no dispatch mode outlives; it means just this
+        stack.enter_context(mock.patch.object(torch, "cond", _cond))
         with recorder:
             result = twin(*inputs, **named)
     outputs = dict(leaves(result))
@@ -114,6 +117,10 @@ def run_torch(
     ct = cotangents(run.outputs, seed) if cotangent is None else cotangent
     _backward(run, twin, outputs, ct, inputs, named)
     return run
+
+
+def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
+    return (true_fn if pred else false_fn)(*operands)
 
 
 def _backward(

@@ -11,8 +11,23 @@ from .feed import feed as feed  # noqa: E402
 from .feed import inputs as inputs  # noqa: E402
 from .port import Options as Options  # noqa: E402
 from .port import Port as Port  # noqa: E402
+from .port import notes as notes  # noqa: E402
 from .port import port as port  # noqa: E402
 from .port import source as source  # noqa: E402
 from .port import translate as translate  # noqa: E402
+from .survey import Coverage as Coverage  # noqa: E402
+from .survey import coverage as coverage  # noqa: E402
 
-__all__ = ["Input", "Options", "Port", "feed", "inputs", "port", "source", "translate"]
+__all__ = [
+    "Coverage",
+    "Input",
+    "Options",
+    "Port",
+    "coverage",
+    "feed",
+    "inputs",
+    "notes",
+    "port",
+    "source",
+    "translate",
+]

@@ -10,7 +10,9 @@ import torch
 from .lower import DTYPES
 from .words import Unported, literal
 
-__all__ = ["buffer_value", "shape_nodes"]
+__all__ = ["as_numbers", "buffer_value", "shape_nodes"]
+
+_MOST = 1024  # numbers of a table that may stand in the source
 
 
 def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
@@ -28,10 +30,8 @@ def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
 def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     """A constant array as code: a range, a mask, frequencies; small ones as they are.
 
-    Other floats become NaN, which ``port`` fills in.
-
     Raises:
-        Unported: an index that is neither; a wall of numbers is no source.
+        Unported: the array is neither; a wall of numbers is no source.
     """
     array = tensor.detach().cpu().numpy()
     dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
@@ -75,9 +75,26 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
         return found
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
-    if array.dtype.kind == "f":  # torch computes it in its constructor: port() fills it in
-        return f"jnp.full({shape}, jnp.nan{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
+
+
+def as_numbers(tensor: torch.Tensor) -> str:
+    """An array as its numbers: the last resort, and only for tables that a page can show.
+
+    Raises:
+        Unported: it has too many.
+    """
+    if tensor.numel() > _MOST:
+        raise Unported(
+            f"a constant of {tensor.numel()} numbers whose computation was not found; register it "
+            "as a persistent buffer"
+        )
+    array = tensor.detach().cpu().numpy()
+    short = array.dtype == np.float32
+    flat = [float(str(x)) if short else x.item() for x in array.reshape(-1)]
+    dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
+    text = f"jnp.array([{', '.join(map(literal, flat))}]{dtype.replace('jnp.int64', 'int')})"
+    return text if array.ndim == 1 else f"jnp.reshape({text}, {array.shape})"
 
 
 def _relative_positions(array: np.ndarray) -> str | None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
@@ -30,6 +30,7 @@ from torch.fx.experimental import proxy_tensor
 from fluxmod._errors import CaptureError
 
 from .decisions import METHODS, decide
+from .repeats import Repeats
 from .sites import Numbers, call_site, function_of, source_at
 
 __all__ = ["CallRecord", "OpRecord", "Trace", "capture"]
@@ -66,6 +67,8 @@ class CallRecord:
     out_type: Any = None
     names: dict[Any, list[str]] = field(default_factory=dict)
     where: str = ""
+    size: int = 1  # calls in it, itself included
+    repeats: CallRecord | None = None  # the call that was traced in its place
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,13 @@ class Trace:
     inputs: list[torch.fx.Node]  # the user's tensors, flattened
     states: dict[torch.fx.Node, torch.Tensor]  # parameters, buffers and constants
     training: bool
+    branches: dict[torch.fx.Node, torch.fx.Graph] = field(default_factory=dict)  # of torch.cond
 
 
 class _Recorder:
     """Collects calls and operators while a module is being traced."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, *, repeating: bool = True) -> None:
         self.module = module
         self.paths: dict[int, str] = {}
         for path, child in module.named_modules(remove_duplicate=False):
@@ -96,6 +100,8 @@ class _Recorder:
         self.placeholders: list[torch.fx.Node] = []
         self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
         self.numbers = Numbers(self.node_of)
+        self.repeats = Repeats(module, repeating)
+        self.muted = False
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
     def node_of(self, tensor: torch.Tensor) -> Any:
@@ -125,7 +131,8 @@ class _Recorder:
 
     def call_module(self, original: Any, tracer: Any, m: Any, *call: Any) -> Any:
         forward, args, kwargs = call
-        self.tracer = tracer
+        if self.tracer is not None and tracer is not self.tracer:  # inside a branch of torch.cond
+            return original(tracer, m, forward, args, kwargs)
         base = tracer.proxy_modules.get(m, m) if tracer.enable_attr_proxy else m
         if self.root is None and base is not self.module:
             return original(tracer, m, forward, args, kwargs)
@@ -147,33 +154,54 @@ class _Recorder:
             self.root = record
         else:
             parent.items.append(record)
+        key = parent and self.repeats.key(base, args, kwargs, self.node_of)
+        record.repeats = key and self.repeats.find(key, base)
+        if record.repeats is not None:
+            self.muted = True
+            out = self.repeats.outputs(record.repeats)
+            self.muted = False
+            self.calls = record.index + record.repeats.size
+        else:
+            with self.repeats.reading() as reads:
+                out = self.forward(record, original, tracer, m, forward, args, kwargs)
+        record.size = self.calls - record.index
+        record.out = self.tree(out)
+        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
+        record.out_type = None if plain else type(out)
+        self.held.append((args, kwargs, out))
+        if key and record.repeats is None:
+            self.repeats.learn(key, record, reads, out)
+        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
+            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
+        return out
+
+    def forward(self, record: CallRecord, original: Any, *call: Any) -> Any:
+        """Let torch run a module's forward."""
         self.stack.append(record)
         try:
-            out = original(tracer, m, forward, args, kwargs)
+            return original(*call)
         except Exception:
             self.failed = self.failed or record.path
             raise
         finally:
             self.stack.pop()
-        record.out = self.tree(out)
-        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
-        record.out_type = None if plain else type(out)
-        self.held.append((args, kwargs, out))
-        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
-            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
-        return out
 
     def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
         node = original(tracer, *args, **kwargs)
+        if self.tracer is None:
+            self.tracer = tracer
+        if tracer is not self.tracer:
+            return node
         if node.op == "placeholder":
             self.placeholders.append(node)
         elif node.op == "get_attr":
             self.attributes[node] = getattr(tracer.root, node.target)
+        elif self.muted:
+            node.meta["repeated"] = True
         elif node.op != "output" and self.stack:
             record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
             self.ops += 1
             self.stack[-1].items.append(record)
-            self.tracer = tracer
             record.where, record.text = self.look(sys._getframe(2), record)
         return node
 
@@ -182,11 +210,13 @@ class _Recorder:
         if not self.stack:
             return "", ""
         current = self.stack[-1]
-        code = getattr(type(current.module).forward, "__code__", None)
+        forward = vars(current.module).get("forward", type(current.module).forward)
+        code = getattr(forward, "__code__", None)
         frames: list[FrameType] = []
         while frame is not None:
             name = frame.f_code.co_filename
-            ours = not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
+            made = name.startswith("<eval_with_key>")  # a graph of torch's, not a source
+            ours = not made and not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
             if ours and frame.f_code is not _CREATE and "fluxmod/porter" not in name:
                 if function_of(frame.f_code) is not None:
                     frames.append(frame)
@@ -276,34 +306,59 @@ _CREATE = _TRACER.create_node.__code__
 
 
 def capture(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    training: bool,
+    free: Mapping[str, Sequence[int]] | None = None,
 ) -> Trace:
     """Trace a module in one mode; its own mode, weights and buffers stay as they are.
 
+    Args:
+        free: the axes of forward's arguments whose size may differ from the example's.
+
     Raises:
+        ValueError: ``free`` has a name that forward does not have.
         CaptureError: torch cannot trace it; the message says where and why.
     """
     modes = [(m, m.training) for m in module.modules()]
     module.train(training)
     try:
-        return _trace(module, args, kwargs, training)
+        return _trace(module, args, kwargs, training, free)
     finally:
         for each, mode in modes:
             each.training = mode
 
 
 def _trace(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    training: bool,
+    free: Mapping[str, Sequence[int]] | None,
 ) -> Trace:
     failures: list[tuple[Exception, _Recorder]] = []
-    for free in (2, 1, 0):  # the batch and the length of tokens; the batch alone; nothing
+    # the batch and the length of tokens; the batch alone; nothing; or what is asked for
+    tried: list[Any] = []
+    for axes in (2, 1, 0) if free is None else (2,):
+        shapes = _shapes(module, args, kwargs, axes, free or {})
+        if shapes in tried:
+            continue
+        tried.append(shapes)
         recorder = _Recorder(module)
         try:
-            program = _export(recorder, module, args, kwargs, free)
+            try:
+                program = _export(recorder, module, args, kwargs, shapes)
+            except Exception:
+                if not recorder.repeats.watching:
+                    raise
+                recorder = _Recorder(module, repeating=False)
+                program = _export(recorder, module, args, kwargs, shapes)
         except Exception as error:  # torch raises of every kind here
             failures.append((error, recorder))
             continue
-        if free and any(_is_unknown(node) for node in program.graph.nodes):
+        if shapes and any(_is_unknown(node) for node in program.graph.nodes):
             unknown = "an array whose sizes depend on values"
             failures.append((CaptureError(unknown), recorder))
             continue
@@ -336,25 +391,53 @@ def _is_users(filename: str) -> bool:
 
 
 def _export(
-    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], free: int
+    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
-    shapes: Any = None
-    if free:
-        auto = torch.export.Dim.AUTO
-        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        shapes = pytree.tree_map(
-            lambda x: dict.fromkeys(_free(x)[:free], auto) if isinstance(x, torch.Tensor) else None,
-            (args, kwargs),
-        )
-        shapes = _named_shapes(module, *shapes) if any(map(_free, tensors)) else None
-    with _recording(recorder), _quiet():
+    with _recording(recorder), recorder.repeats.watched(), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _shapes(
+    module: Any, args: Any, kwargs: Any, axes: int, free: Mapping[str, Sequence[int]]
+) -> dict[str, Any] | None:
+    """The free axes under the names of forward's arguments, ``axes`` of those that may be free
+    and those asked for; None if there are none.
+    """
+    bound = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    known = {**bound, **bound.get("kwargs", {})}
+    if unknown := sorted({*free} - {*known}):
+        raise ValueError(
+            f"porter.Options: dynamic names {', '.join(unknown)}; {type(module).__name__}.forward "
+            f"was called with {', '.join(k for k in known if k != 'kwargs')}."
+        )
+    count = 0
+
+    def shapes(tree: Any, name: str) -> Any:
+        def one(tensor: Any) -> Any:
+            nonlocal count
+            if not isinstance(tensor, torch.Tensor):
+                return None
+            asked = free.get(name)
+            if asked is None:
+                chosen = dict.fromkeys(_free(tensor)[:axes], torch.export.Dim.AUTO)
+            else:
+                chosen = {a % tensor.dim(): torch.export.Dim.DYNAMIC for a in asked}
+            count += len(chosen)
+            return chosen
+
+        return pytree.tree_map(one, tree)
+
+    found = {
+        name: {k: shapes(v, k) for k, v in tree.items()} if name == "kwargs" else shapes(tree, name)
+        for name, tree in bound.items()
+    }
+    return found if count else None
 
 
 def _is_unknown(node: torch.fx.Node) -> bool:
     """Whether a node gives an array with a size that only its values tell."""
     val = node.meta.get("val")
-    sizes = val.shape if isinstance(val, torch.Tensor) else ()
+    sizes: Any = val.shape if isinstance(val, torch.Tensor) else ()
     return any(isinstance(s, torch.SymInt) and s.node.hint is None for s in sizes)
 
 
@@ -383,11 +466,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, state in zip(loggers, before, strict=True):
             logger.disabled = state
-
-
-def _named_shapes(module: Any, args: Any, kwargs: Any) -> Any:
-    """The shapes under the names of forward's arguments, which export asks for."""
-    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
 
 
 @contextmanager
@@ -451,4 +529,6 @@ def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training
         if isinstance(tensor, torch.Tensor):
             states[node] = tensor
     assert recorder.root is not None  # noqa: S101 - for the type checker
-    return Trace(recorder.root, placeholders, inputs, states, training)
+    held: dict[torch.fx.Node, Any] = {**recorder.attributes}
+    branches = {n: g.graph for n, g in held.items() if isinstance(g, torch.fx.GraphModule)}
+    return Trace(recorder.root, placeholders, inputs, states, training, branches)

@@ -11,8 +11,8 @@ import torch
 
 from fluxmod._paths import join
 
-from . import leaves, paths
-from .arrays import buffer_value, shape_nodes
+from . import paths
+from .arrays import as_numbers, buffer_value, shape_nodes
 from .constructors import (
     Init,
     Unknown,
@@ -28,6 +28,7 @@ from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
+from .tables import Tables
 from .words import Body, Unported, literal, safe
 
 __all__ = ["ClassCode", "is_spec"]
@@ -39,8 +40,9 @@ _ABSENT = object()
 class ClassCode:
     """Writes ``__init__`` of a group, and works out what each instance passes to it."""
 
-    def __init__(self, group: Group, *, is_root: bool) -> None:
+    def __init__(self, group: Group, tables: Tables, *, is_root: bool) -> None:
         self.group = group
+        self.tables = tables
         self.is_root = is_root
         self.init: Init = init_of(group.cls)
         self.instances = group.instances
@@ -95,7 +97,9 @@ class ClassCode:
                 instance.args[name] = value
             default: str | None = None
             parameter = self.init.parameters.get(name)
-            if self.is_root and len(self.instances) == 1 and not is_spec(values[0]):
+            if any(is_spec(v) for v in values):
+                default = "None" if any(v is None for v in values) else None
+            elif self.is_root and len(self.instances) == 1:
                 default = literal(values[0])
             elif parameter is not None and isinstance(
                 parameter.default, (int, float, bool, str, tuple, type(None))
@@ -118,6 +122,10 @@ class ClassCode:
         lines: list[str] = []
         body = self.group.body
         names: dict[str, None] = {}
+        if (layer := self.instances[0].base) is not None:
+            layers = [i.base for i in self.instances if i.base is not None]
+            built = self.layer(layers, self.init.base)
+            lines.append(built.replace(f"{layer.text}(", "super().__init__(", 1))
         for instance in self.instances:
             names.update(dict.fromkeys(instance.attributes))
         first = self.instances[0].attributes
@@ -149,13 +157,16 @@ class ClassCode:
             if body.rngs:
                 lines.append("self.rngs = rngs.dropout.fork()")
                 self.group.needs_rngs = True
-        return numbers + lines
+        return [*lines[:1], *numbers, *lines[1:]] if layer is not None else numbers + lines
 
     def marks(self, body: Body) -> list[str]:
         """Numbers of the body that differ between instances become attributes."""
         lines = []
         self.replacements: dict[str, str] = {}
+        shown = "\n".join(self.group.lines)
         for index, (mark, number) in enumerate(body.literals):
+            if mark not in shown:
+                continue
             values = []
             for instance in self.instances:
                 other = instance.bodies[0].literals if instance.bodies else body.literals
@@ -240,11 +251,12 @@ class ClassCode:
         return f"{name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
-        """A call of a layer of ``fluxmod.nn``."""
-        name = specs[0].name
-        torch_class = getattr(torch.nn, name, None)
-        signature = leaves._signature(name)
-        node = followed(node, self.init, torch_class) if torch_class else None
+        """A call of a layer of ``fluxmod.nn``, or of a class that the user put in its place."""
+        first = specs[0]
+        torch_class = None if first.given else getattr(torch.nn, first.name, None)
+        signature = first.signature
+        if node is not self.init.base:
+            node = followed(node, self.init, torch_class) if torch_class else None
         shown, keyword = [], False
         ordered = {k: None for k in signature if any(k in s.args for s in specs)}
         ordered |= {k: None for s in specs for k in s.args}
@@ -261,10 +273,10 @@ class ClassCode:
             else:
                 by_name = keyword
             shown.append(f"{key}={text}" if by_name else text)
-        if leaves.takes_rngs(name):
+        if first.takes_rngs:
             shown.append("rngs=rngs")
             self.group.needs_rngs = True
-        return f"nn.{name}({', '.join(shown)})"
+        return f"{first.text}({', '.join(shown)})"
 
     def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:
         """A call of a container; equal children in a row become a loop."""
@@ -325,11 +337,67 @@ class ClassCode:
             return f"nn.Parameter({text}{frozen})"
         persistent = "" if specs[0].persistent else ", persistent=False"
         if not specs[0].persistent:
-            text = buffer_value(tensor, sizes)
+            text = self.table(specs, sizes)
         else:
             text = self.first_value(tensor, shape, dtype, None)
         kept = ', torch_dtype="int64"' if tensor.dtype == torch.int64 else ""
         return f"nn.Buffer({text}{persistent}{kept})"
+
+    def table(self, specs: list[Array], sizes: list[str]) -> str:
+        """A constant that no checkpoint has: short code for it, or a function as torch has it."""
+        if any(s.tensor.is_meta for s in specs):
+            raise Unported(
+                f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
+            )
+        try:
+            texts = {buffer_value(s.tensor, sizes) for s in specs}
+        except Unported:
+            texts = set()
+        if len(texts) == 1:
+            return texts.pop()
+        name = specs[0].path.rpartition(".")[2]
+        found = [self.tables.of(s.path) for s in specs]
+        tables = [t for t in found if t is not None]
+        if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
+            return self.unknown_table(specs, name, sizes)
+        parameters, arguments, body = [], [], list(tables[0].lines)
+        for index, number in enumerate(tables[0].numbers):
+            values = [t.numbers[index] for t in tables]
+            text = literal(number)
+            if any(not same(v, number) for v in values):
+                text = f"{'size' if isinstance(number, int) else 'factor'}{index}"
+                parameters.append(f"{text}: {type(number).__name__}")
+                arguments.append(self.value(values, None, f"{name}_{text}"))
+            body = [line.replace(f"_number_{index}_", text) for line in body]
+        if len(body) == 1 and not parameters:
+            return body[0].removeprefix("return ")
+        return f"{self.tables.function(name, parameters, body)}({', '.join(arguments)})"
+
+    def unknown_table(self, specs: list[Array], name: str, sizes: list[str]) -> str:
+        """A table whose computation torch's source does not show.
+
+        A short one stands as numbers. Others are NaN in the file, loudly, and have torch's values
+        in the model that ``port`` returns.
+        """
+        equal = all(torch.equal(s.tensor, specs[0].tensor) for s in specs)
+        try:
+            if equal:
+                return as_numbers(specs[0].tensor)
+        except Unported:
+            pass
+        tensor = specs[0].tensor
+        if not tensor.is_floating_point():
+            raise Unported(
+                f"the table {name} is not saved, and its code was not found; register it as a "
+                "persistent buffer"
+            )
+        self.tables.notes.append(
+            f"{specs[0].path}: no checkpoint has it and its computation was not found; the written "
+            "file has NaN there until the table is set. Register it as a persistent buffer."
+        )
+        dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        return f"jnp.full({shape}, jnp.nan{dtype})"
 
     def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
         """An array of that shape: torch's distribution where the source shows it."""

@@ -52,6 +52,7 @@ class Init:
         self.attributes: dict[str, ast.expr] = {}
         self.locals: dict[str, ast.expr] = {}
         self.fallbacks: dict[str, ast.expr] = {}  # ``a = a or b``: what a is when not given
+        self.base: ast.Call | None = None  # ``super().__init__(...)``
         try:
             function = inspect.unwrap(_constructor(cls))
             parsed = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
@@ -60,6 +61,8 @@ class Init:
             return
         counts: dict[str, int] = {}
         for node in ast.walk(parsed):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("super("):
+                self.base = node
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.register_buffer":
                 if len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
                     self.attributes.setdefault(str(node.args[0].value), node.args[1])

@@ -20,7 +20,7 @@ _GUARDS = {("all", "isfinite"): True, ("any", "isinf"): False, ("any", "isnan"):
 
 
 class _Unknown(Exception):
-    pass
+    """An answer, not a fault."""
 
 
 def decide(node: torch.fx.Node, attributes: Mapping[torch.fx.Node, Any]) -> Any:
@@ -72,6 +72,8 @@ class _Evaluator:
             return self.size(size)
         if node in self.attributes:
             return self.attributes[node]
+        if node.meta.get("repeated"):  # stands for the result of a call that was not traced
+            raise _Unknown
         known = isinstance(node.target, torch._ops.OpOverload) and node.op == "call_function"
         if not known or any(word in str(node.target) for word in _RANDOM):
             raise _Unknown

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from fluxmod import nn
 
 from .classes import ClassCode, is_spec
 from .groups import Group
 from .ir import Value, tree_values
+from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
 from .style import WIDTH, statement
@@ -21,10 +25,16 @@ _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _MARK = re.compile(r"_number_\d+_")
 
 
-def module_text(codes: list[ClassCode], origin: str) -> str:
-    """The whole file."""
+def module_text(
+    codes: list[ClassCode],
+    origin: str,
+    functions: dict[str, list[str]],
+    further: Callable[[str], list[str]] = lambda body: [],
+) -> str:
+    """The whole file; ``further`` says what else a text has to import."""
     classes = [class_text(code) for code in codes]
-    body = "\n\n\n".join(classes)
+    helpers = [_helper_text(name, lines) for name, lines in functions.items()]
+    body = "\n\n\n".join([*helpers, *classes])
     names = sorted(code.group.name for code in codes)
     listed = f"__all__ = [{', '.join(chr(34) + n + chr(34) for n in names)}]"
     if len(listed) > WIDTH:
@@ -42,8 +52,18 @@ def module_text(codes: list[ClassCode], origin: str) -> str:
     for name in ("ops", "random"):
         if re.search(rf"(?<!\.)\b{name}\.\w+\(", body):
             own.append(f"from fluxmod.nn import {name}")
+    own = sorted([*own, *further(body)], key=str.lower)
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
     return "\n".join([*parts, *own, "", listed, "", "", body, ""])
+
+
+def _helper_text(name: str, lines: list[str]) -> str:
+    """A function that computes a table."""
+    head, *body = lines
+    text = [head.format(name), f'    """The table ``{name[1:]}``, as torch computes it."""']
+    for line in rolled(unpacked(body), torch.nn.Module()):
+        text += statement(line, 4)
+    return "\n".join(text)
 
 
 def class_text(code: ClassCode) -> str:
@@ -53,7 +73,8 @@ def class_text(code: ClassCode) -> str:
     if group.instances[0].is_function:
         return _function_text(code)
     numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
-    base = "nn.Sequential" if numbered else "nn.Module"
+    layer = group.instances[0].base
+    base = "nn.Sequential" if numbered else f"nn.{layer.name}" if layer else "nn.Module"
     if numbered:
         parts = ", ".join(line.partition(" = ")[2] for line in numbered)
         others = [line for line in code.lines if line not in numbered]
@@ -62,6 +83,8 @@ def class_text(code: ClassCode) -> str:
     axes = axes_of(body) if body is not None else None
     if axes is not None:
         lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
+    elif layer is not None and layer.axes() != nn.SAME:
+        lines += ["    axes = nn.SAME", ""]
     if code.constants:
         lines += [f"    {name} = {value!r}" for name, value in code.constants.items()] + [""]
     if code.lines:
@@ -103,11 +126,9 @@ def _substitute(line: str, code: ClassCode) -> str:
 def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
     dotted = f"{match[1]}.{match[2]}"
     body = code.group.body
-    flat = (
-        body is not None
-        and any(path.partition("[")[0] == dotted for path in body.attrs)
-        and match[1] not in code.group.instances[0].attributes
-    )
+    read = {path.partition("[")[0] for path in body.attrs} if body is not None else set()
+    child = code.group.instances[0].attributes.get(match[1])
+    flat = dotted in read and not isinstance(child, Leaf)  # our own classes keep what they read
     return f"self.{match[1]}_{match[2]}" if flat else match[0]
 
 
@@ -146,9 +167,7 @@ def _argument(body: Body, name: str) -> Any:
     call = body.call
     if name in call.names:
         return call.names[name]
-    bound = inspect.signature(type(call.module).forward).bind(
-        call.module, *call.args, **call.kwargs
-    )
+    bound = inspect.signature(call.module.forward).bind(*call.args, **call.kwargs)
     found = bound.arguments.get(name, bound.arguments.get(name.rstrip("_")))
     return found if found is not None else bound.arguments.get("kwargs", {}).get(name)
 

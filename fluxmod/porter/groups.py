@@ -44,6 +44,7 @@ def group_instances(instances: list[Instance]) -> list[Group]:
         names = tuple(instance.attributes)
         key = (
             type(instance.module),
+            instance.base and instance.base.name,
             tuple(lines),
             tuple(signature),
             names,
@@ -93,7 +94,7 @@ def _flagged(first: Group, second: Group) -> bool:
     for each in (b for found in bodies for b in found):
         body.attrs.update(each.attrs)
         body.rngs = body.rngs or each.rngs
-        each.literals = []
+        each.lines, each.literals = _in_place(each), []
     body.attrs[flag] = getattr(first.instances[0].module, flag)
     for instance in first.instances:
         instance.group = first
@@ -103,7 +104,7 @@ def _flagged(first: Group, second: Group) -> bool:
 def _flag(first: Group, second: Group) -> str | None:
     """A flag that forward reads, with one value in each of two groups."""
     try:
-        source = inspect.getsource(first.cls.forward)  # type: ignore[attr-defined]
+        source = inspect.getsource(first.instances[0].module.forward)
     except (OSError, TypeError):
         return None
     for name in re.findall(r"\bself\.(\w+)", source):
@@ -118,11 +119,14 @@ def _flag(first: Group, second: Group) -> str | None:
 
 def _spelled_out(bodies: list[Body]) -> list[str] | None:
     """Lines with their numbers in place, None where the instances' numbers differ."""
-    found = []
-    for body in bodies:
-        numbers = dict(body.literals)
-        found.append([_MARK.sub(lambda m: literal(numbers[m[0]]), x) for x in body.lines])  # noqa: B023
+    found = [_in_place(body) for body in bodies]
     return found[0] if all(lines == found[0] for lines in found) else None
+
+
+def _in_place(body: Body) -> list[str]:
+    """The lines of a body with its numbers in place."""
+    numbers = dict(body.literals)
+    return [_MARK.sub(lambda m: literal(numbers[m[0]]), line) for line in body.lines]
 
 
 def branched(on: list[str], off: list[str], condition: str) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "Value",
     "children_of",
     "map_tree",
+    "nodes_of",
     "ops_below",
     "tree_values",
 ]
@@ -108,6 +109,8 @@ class Call:
     where: str = ""
     names: dict[str, Any] = field(default_factory=dict)  # forward's argument names -> trees
     chain: bool = False  # a plain Sequential: its children are called one after another
+    flow: bool = True  # as of an operator
+    own: bool = False  # the part of the layer that the module's class extends: super().__call__
 
 
 def tree_values(tree: Any) -> Iterator[Value]:
@@ -142,6 +145,13 @@ def map_tree(function: Any, tree: Any) -> Any:
     if isinstance(tree, slice):
         return slice(*(map_tree(function, s) for s in (tree.start, tree.stop, tree.step)))
     return function(tree)
+
+
+def nodes_of(tree: Any) -> list[Any]:
+    """The nodes of torch's graph in a tree."""
+    found: list[Any] = []
+    map_tree(lambda leaf: found.append(leaf) if isinstance(leaf, torch.fx.Node) else None, tree)
+    return found
 
 
 def children_of(call: Call) -> Iterator[Call]:

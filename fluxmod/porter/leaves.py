@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ from flax import nnx
 
 from fluxmod import nn
 
-__all__ = ["CONTAINERS", "Leaf", "match", "takes_rngs", "torch_base"]
+from . import overrides
+
+__all__ = ["CONTAINERS", "Leaf", "by_name", "match", "torch_base"]
 
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 _HARMLESS = {
@@ -49,32 +51,40 @@ class Leaf:
     """A layer of ``fluxmod.nn``: its class name and the arguments that build it.
 
     ``args`` maps the constructor's names to values, defaults left out; a value may be another Leaf.
+    ``given`` is the class that the user put in the place of a module.
     """
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
-    children: tuple[tuple[str, torch.nn.Module], ...] = ()
+    given: Any = None
 
     @property
     def twin(self) -> Any:
-        """The class in ``fluxmod.nn``."""
-        return getattr(nn, self.name)
+        """The class that is constructed."""
+        return self.given or getattr(nn, self.name)
+
+    @property
+    def text(self) -> str:
+        """The class as the written file names it."""
+        return self.name if self.given else f"nn.{self.name}"
+
+    @property
+    def signature(self) -> dict[str, inspect.Parameter]:
+        """The constructor's arguments that torch's layer has too."""
+        return _signature(self.twin)
+
+    @property
+    def takes_rngs(self) -> bool:
+        """Whether the constructor draws random numbers."""
+        parameter = inspect.signature(self.twin.__init__).parameters.get("rngs")
+        if parameter is None:
+            return False
+        needed = parameter.default is inspect.Parameter.empty
+        return needed or "ropout" in self.name or self.name in ("RReLU", "FractionalMaxPool2d")
 
     def axes(self) -> nn.Axes:
         """How the layer's axes differ from torch's, by its own declaration."""
-        return _axes(self.name, _frozen(self.args))
-
-
-SMALL = 16
-"""The most numbers of a constant that stand in the source."""
-
-
-def constants(root: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors that modules hold as plain attributes, with their paths."""
-    for path, module in root.named_modules(remove_duplicate=False):
-        for name, tensor in vars(module).items():
-            if isinstance(tensor, torch.Tensor) and tensor.numel() > SMALL:
-                yield f"{path}.{name}" if path else name, tensor
+        return _declared(self) if self.given else _axes(self.name, _frozen(self.args))
 
 
 def torch_base(cls: type) -> type | None:
@@ -89,12 +99,16 @@ def torch_base(cls: type) -> type | None:
 
 def match(module: torch.nn.Module) -> Leaf | None:
     """Return the layer that a module is, or None if it has to be ported as code."""
+    replacement = overrides.active().modules.get(id(module))
+    if replacement is not None:
+        args = overrides.arguments(replacement, module)
+        return Leaf(replacement.__name__, args, replacement)
     base = torch_base(type(module))
     if base is None or base.__name__ in CONTAINERS or not hasattr(nn, base.__name__):
         return None
     if _is_changed(module):
         return None
-    make = _SPECIAL.get(base.__name__, _by_name)
+    make = _SPECIAL.get(base.__name__, by_name)
     return make(base.__name__, module)
 
 
@@ -105,6 +119,8 @@ def _is_changed(module: torch.nn.Module) -> bool:
         if any(hooks) or "forward" in vars(each) or hasattr(each, "parametrizations"):
             return True
         if each is not module and torch_base(type(each)) is None:
+            return True
+        if id(each) in overrides.active().modules:
             return True
     base = torch_base(type(module))
     reference = {name for name, value in module._parameters.items() if value is not None}
@@ -136,27 +152,17 @@ def _parameter_names(base: Any) -> frozenset[str] | None:
     )
 
 
-def takes_rngs(name: str) -> bool:
-    """Whether a layer's constructor draws random numbers."""
-    signature = inspect.signature(getattr(nn, name).__init__)
-    parameter = signature.parameters.get("rngs")
-    if parameter is None:
-        return False
-    needed = parameter.default is inspect.Parameter.empty
-    return needed or "ropout" in name or name in ("RReLU", "FractionalMaxPool2d")
-
-
 @functools.lru_cache(maxsize=512)
-def _signature(name: str) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(getattr(nn, name).__init__).parameters
+def _signature(cls: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(cls.__init__).parameters
     skip = ("self", "rngs", "dtype", "param_dtype", "precision", "device", "args", "kwargs")
     return {n: p for n, p in parameters.items() if n not in skip}
 
 
-def _by_name(name: str, module: torch.nn.Module) -> Leaf | None:
+def by_name(name: str, module: torch.nn.Module) -> Leaf | None:
     """Read every constructor argument from the attribute of its name."""
     args: dict[str, Any] = {}
-    for argument, parameter in _signature(name).items():
+    for argument, parameter in _signature(getattr(nn, name)).items():
         default = parameter.default
         if argument in ("channels_last", "inplace"):
             continue
@@ -349,10 +355,11 @@ def _frozen(args: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 @functools.lru_cache(maxsize=512)
 def _axes(name: str, frozen: tuple[tuple[str, Any], ...]) -> nn.Axes:
+    return nn.SAME if name in _STACKS else _declared(Leaf(name, dict(frozen)))
+
+
+def _declared(leaf: Leaf) -> nn.Axes:
     """Ask an abstract instance: nothing is allocated."""
-    if name in _STACKS:
-        return nn.SAME
-    leaf = Leaf(name, dict(frozen))
     layer = nnx.eval_shape(lambda: build(leaf, nnx.Rngs(0)))
     declared = getattr(layer, "axes", nn.SAME)
     return declared if isinstance(declared, nn.Axes) else nn.SAME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from .words import Body, NeedsName, Unported, plain, safe, size_forms
 
 __all__ = ["Measures"]
 
+_SYMBOL = re.compile(r"\bs\d+\b")
+
 
 class Measures:
     """The part of a writer that knows about numbers."""
@@ -20,7 +23,8 @@ class Measures:
     body: Body
     text: dict[int, str]
     inline: dict[int, str]
-    named: set[int]
+    named: set[Any]
+    symbols: dict[str, str]
     bound: dict[str, Value]
     unpacked: dict[tuple[int, int], str]
     named_sizes: dict[str, str | int]  # what each unpacked name stands for
@@ -72,6 +76,28 @@ class Measures:
                 text = self.try_size(hint)
             texts.append(text or self.size(size))
         return texts
+
+    def listed_sizes(self, op: Op, index: int, count: int) -> list[str] | None:
+        """The source's expressions for the first of several sizes, None for plain numbers."""
+        hints = list((op.hints or {}).get("args") or [])[index : index + 1]
+        given = (
+            hints[0] if hints else next(iter(((op.hints or {}).get("kwargs") or {}).values()), 0)
+        )
+        actual = op.args[index]
+        if not isinstance(given, tuple) or not isinstance(actual, (list, tuple)):
+            return None
+        if all(isinstance(hint, Size) and hint.form == ("lit",) for hint in given):
+            return None
+        found = []
+        for hint, size in list(zip(given, actual, strict=False))[:count]:
+            value = size.value if isinstance(size, Size) else size
+            if not isinstance(hint, Size) or not same_number(hint.value, value):
+                return None
+            text = self.try_size(hint)
+            if text is None:
+                return None
+            found.append(text)
+        return found
 
     def try_size(self, size: Size) -> str | None:
         """A size as text, or None where it is not in scope."""
@@ -159,12 +185,21 @@ class Measures:
 
     def symbol(self, text: str, owner: Value | None) -> str:
         """A symbolic size, found on an array in scope."""
+        if text in self.symbols:
+            return self.symbols[text]
         for value in self.values:
             if text in value.symbols and id(value) in self.text:
                 if self.bound.get(self.text[id(value)]) in (value, None):
                     return self.dimension(value, value.symbols.index(text), [])
         if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
             self.named.add(id(owner))
+            raise NeedsName
+        parts = _SYMBOL.findall(text)
+        if parts and parts != [text]:  # 4*s77
+            whole = _SYMBOL.sub(lambda m: self.symbol(m[0], None), text)
+            return f"({whole})"
+        if text not in self.named and any(text in v.symbols for v in self.values):
+            self.named.add(text)
             raise NeedsName
         raise Unported(f"the size {text} is on no array in scope")
 

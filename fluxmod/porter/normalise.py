@@ -12,9 +12,25 @@ import torch
 
 from fluxmod._errors import UnsupportedOpError
 
-from . import leaves
+from . import bases, leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
-from .ir import Call, Op, Param, Size, Value, map_tree, tree_values
+from .cond import cond
+from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, tree_values
+from .repeats import cloned
+from .traced import (
+    as_size,
+    cast_back,
+    current_like,
+    hinted,
+    is_known,
+    node_dtype,
+    paths_of,
+    records_of,
+    same_memory,
+    takes_arguments,
+    values_made,
+    writes_in_place,
+)
 
 __all__ = ["Graph", "normalise"]
 
@@ -39,25 +55,35 @@ class Graph:
     """The normalised module calls of one trace, and every state they touch."""
 
     def __init__(self, root: Call, inputs: list[Value], trace: Trace, out_type: Any = None) -> None:
-        self.states = frozenset(map(id, trace.states.values()))
         self.out_type = out_type
         self.root = root
         self.inputs = inputs
         self.training = trace.training
+        self.read = frozenset(map(id, trace.states.values()))  # tensors that took part
 
 
-def normalise(trace: Trace, module: torch.nn.Module, leaf_of: Any = leaves.match) -> Graph:
-    """Build the call tree of a trace."""
-    return _Builder(trace, module, leaf_of).run()
+def normalise(
+    trace: Trace,
+    module: torch.nn.Module,
+    leaf_of: Any = leaves.match,
+    extended: dict[int, bases.Base] | None = None,
+) -> Graph:
+    """Build the call tree of a trace; ``extended``: the modules that extend a layer."""
+    return _Builder(trace, module, leaf_of, extended or {}).run()
 
 
 class _Builder:
-    def __init__(self, trace: Trace, module: torch.nn.Module, leaf_of: Any) -> None:
+    def __init__(
+        self, trace: Trace, module: torch.nn.Module, leaf_of: Any, extended: dict[int, bases.Base]
+    ) -> None:
         self.trace = trace
         self.leaf_of = leaf_of
+        self.extended = extended
         self.env: dict[Any, Any] = {}
         self.same: dict[Any, Any] = {}  # a node whose tensor is another node's
         self.held: dict[Any, Value] = {}  # parameters and buffers, as they were at the start
+        self.states: dict[str, Value] = {}  # the same, by path
+        self.called: dict[int, Call] = {}  # by record
         self.view_of: dict[Any, tuple[Any, OpRecord]] = {}
         self.stale: set[Any] = set()
         self.parts: dict[
@@ -65,8 +91,9 @@ class _Builder:
         ] = {}  # results of chunk, split and unbind: what they are parts of
         self.passed: list[dict[Any, tuple[Any, Value]]] = [{}]  # what calls returned unchanged
         self.flow = True
+        self.depends: dict[Any, bool] = {}  # whether what an item makes has a gradient
         self.islands: set[int] = set()  # calls that compute some of it in float32
-        self.paths = _paths_of(module)
+        self.paths = paths_of(module)
 
     def run(self) -> Graph:
         for node, tensor in self.trace.states.items():
@@ -74,6 +101,7 @@ class _Builder:
             kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
             param = Param(paths, tensor, kind if paths else "constant")
             self.env[node] = Value(tuple(tensor.shape), tensor.dtype, producer=param)
+            self.states |= dict.fromkeys(paths, self.env[node])
             if paths:
                 self.held[node] = self.env[node]
         inputs = []
@@ -96,7 +124,7 @@ class _Builder:
                 f"port: {node.target} gives an array whose sizes depend on values, and a compiled "
                 "program needs them beforehand. Rewrite it with a mask or with torch.where."
             )
-        shape = tuple(_hint(s) for s in val.shape)
+        shape = tuple(hinted(s) for s in val.shape)
         dynamic = tuple(str(s) if isinstance(s, torch.SymInt) else "" for s in val.shape)
         return Value(shape, val.dtype, dynamic)
 
@@ -111,12 +139,45 @@ class _Builder:
             node = self.root_of(leaf)
             if node in self.stale:
                 self.refresh(node)
+            if self.flow and isinstance(value := self.env.get(node), Value):
+                self.env[node] = self.cut(value)
             if node not in self.env and isinstance(val := node.meta.get("val"), torch.SymInt):
                 return Size(val, ("lit",))  # read inside a layer: found again by its symbol
             return self.env[node]
         if isinstance(leaf, torch.SymInt):
             return self.symbol(leaf)
         return leaf
+
+    def cut(self, value: Value) -> Value:
+        """What was computed under ``torch.no_grad``, with no gradient through it."""
+        made = value.producer
+        if not isinstance(made, (Op, Call)) or made.flow or not self.differentiable(made):
+            return value
+        op = Op("detach.default", (value,), {}, current_like(value), made.where)
+        op.out.producer = op
+        op.out.names = {index: list(names) for index, names in value.names.items()}
+        self.current.items.append(op)
+        return op.out
+
+    def differentiable(self, made: Any) -> bool:
+        """Whether a result depends on weights or inputs in a way that has a gradient."""
+        if made not in self.depends:
+            self.depends[made] = False
+            values = tree_values((made.args, made.kwargs))
+            if isinstance(made, Call):
+                below = any(p.requires_grad for p in made.module.parameters())
+                self.depends[made] = below or any(map(self.carries, values))
+            elif made.name != "detach":
+                self.depends[made] = any(map(self.carries, values))
+        return self.depends[made]
+
+    def carries(self, value: Value) -> bool:
+        if not (value.dtype.is_floating_point or value.dtype.is_complex):
+            return False
+        made = value.producer
+        if isinstance(made, Param):
+            return made.tensor.requires_grad
+        return made == "input" or (isinstance(made, (Op, Call)) and self.differentiable(made))
 
     def symbol(self, leaf: torch.SymInt) -> Any:
         """An expression for a symbolic size that Python passed along."""
@@ -153,33 +214,55 @@ class _Builder:
 
     def call(self, record: CallRecord, parent: Call | None) -> Call:
         leaf = self.leaf_of(record.module)
-        if leaf is not None and not _fits(leaf, record):
+        if leaf is not None and not takes_arguments(leaf, record):
             leaf = None
+        base = self.extended.get(id(record.module))
+        if base is not None and base.whole:
+            leaf = base.leaf
         out = Call(
             record.index, record.path, record.module,
             self.tree(record.args), self.tree(record.kwargs),
-            parent=parent, leaf=leaf, where=record.where,
+            parent=parent, leaf=leaf, where=record.where, flow=self.flow,
         )  # fmt: skip
         if leaf is not None:
             self.leaf_outputs(record, out)
             return out
+        if record.repeats is not None:
+            cloned(self.called[id(record.repeats)], out, self.states)
+            self.env.update(zip(nodes_of(record.out), tree_values(out.out), strict=True))
+            return out
+        self.called[id(record)] = out
         saved: Any = getattr(self, "current", None), getattr(self, "record", None)
         self.current, self.record = out, record
         self.passed.append({})
         for node in record.names:
             if (value := self.env.get(self.root_of(node))) is not None:
                 self.note(node, value)
+        own = [] if base is None else bases.part_of(record, self.trace)
         for item in record.items:
             if isinstance(item, CallRecord):
                 called = self.call(item, out)
                 out.items.append(called)
                 self.note_tree(item.out)
-            else:
+            elif item not in own:
                 self.op(item)
+            elif item is own[-1]:
+                self.own(item, base, out)
         out.out = self.tree(record.out)
         self.leave(record, out, parent)
         self.current, self.record = saved
         return out
+
+    def own(self, record: OpRecord, base: Any, parent: Call) -> None:
+        """The operator of the layer that a module extends, as a call of that layer."""
+        value = self.new(record.node)
+        value.producer = part = Call(
+            parent.index, parent.path, parent.module, (self.read(record.args[0]),), {}, value,
+            parent=parent, leaf=base.leaf, where=record.where, own=True,
+        )  # fmt: skip
+        self.env[record.node] = value
+        self.current.items.append(part)
+        self.note(record.node, value)
 
     def leave(self, record: CallRecord, call: Call, parent: Call | None) -> None:
         """End a call: what it only handed through is its own result, and its caller's as before."""
@@ -189,7 +272,7 @@ class _Builder:
                 self.env[node] = before
         if parent is None:
             return
-        made = {id(v) for item in call.items for v in _made(item)}
+        made = {id(v) for item in call.items for v in values_made(item)}
 
         def one(leaf: Any) -> Any:
             value = self.read(leaf) if isinstance(leaf, torch.fx.Node) else None
@@ -228,8 +311,8 @@ class _Builder:
         """New values for what a layer returns; an in-place layer also changes its argument."""
         written = [
             r.args[0]
-            for r in _records(record)
-            if _in_place(r) and r.args and self.is_outer(r.args[0])
+            for r in records_of(record)
+            if writes_in_place(r) and r.args and self.is_outer(r.args[0])
         ]
 
         def one(leaf: Any) -> Any:
@@ -247,7 +330,7 @@ class _Builder:
             return value
 
         call.out = map_tree(one, record.out)
-        outputs = [v for v in _nodes(record.out)]
+        outputs = [v for v in nodes_of(record.out)]
         for node in written:
             target = self.root_of(node)
             if outputs and not isinstance(getattr(self.env.get(target), "producer", None), Param):
@@ -264,6 +347,9 @@ class _Builder:
         if text.endswith("_set_grad_enabled") or "_set_grad_enabled" in text:
             self.flow = bool(record.args[0])
             return
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            cond(self, record)
+            return
         if not isinstance(target, torch._ops.OpOverload):
             self.python_op(record)
             return
@@ -271,7 +357,7 @@ class _Builder:
         if name in _DROPPED:
             return
         number = name.startswith("sym_") and name != "sym_size"
-        if number or (name in ("item", "_local_scalar_dense") and _is_known(node.meta.get("val"))):
+        if number or (name in ("item", "_local_scalar_dense") and is_known(node.meta.get("val"))):
             self.env[node] = Size(node.meta.get("val"), ("lit",))
             return
         if name == "sym_size":
@@ -283,16 +369,16 @@ class _Builder:
             self.env[node] = Size(node.meta["val"], ("dim", value, axis))
             return
         if self.is_identity(name, record):
-            if _shares(node, record.args[0]):
+            if same_memory(node, record.args[0]):
                 self.same[node] = self.root_of(record.args[0])
             else:  # a copy: writes to one do not reach the other
                 self.env[node] = self.read(record.args[0])
             self.note(node, self.read(node))
             return
-        if _in_place(record):
+        if writes_in_place(record):
             self.in_place(record, name)
             return
-        if name in _CASTS and _shares(node, record.args[0]):  # it is in that dtype while traced
+        if name in _CASTS and same_memory(node, record.args[0]):  # it is in that dtype while traced
             root = self.root_of(record.args[0])
             op = self.plain_op(record, node.meta["val"])
             self.current.items.append(op)
@@ -313,7 +399,7 @@ class _Builder:
             op = self.plain_op(record, Value((), torch.float32))
             self.env[node] = op.out
         self.current.items.append(op)
-        if isinstance(val, torch.Tensor) and record.args and _shares(node, record.args[0]):
+        if isinstance(val, torch.Tensor) and record.args and same_memory(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
             self.read_back(node, record)
 
@@ -340,14 +426,14 @@ class _Builder:
             value = values[index]
             self.env[node] = value
             whole = source.args[0] if source.args else None
-            if isinstance(value, Value) and _shares(node, whole):
+            if isinstance(value, Value) and same_memory(node, whole):
                 self.parts[node] = self.root_of(whole)
             self.note(node, value)
             return
         val = node.meta.get("val")
         symbols = {"mul": "*", "add": "+", "sub": "-", "floordiv": "//", "mod": "%", "truediv": "/"}
         if name in symbols and len(record.args) == 2:
-            left, right = (_sized(self.read(a)) for a in record.args)
+            left, right = (as_size(self.read(a)) for a in record.args)
             self.env[node] = Size(val, ("op", symbols[name], left, right))
             return
         self.env[node] = Size(val, ("lit",))
@@ -356,8 +442,11 @@ class _Builder:
         """An operator with its arguments read and the source's numbers attached."""
         if isinstance(out, torch.Tensor):
             out = self.new(record.node, out)
+        target = name or str(record.node.target).removeprefix("aten.")
+        if overrides.active().operator(str(record.node.target)) is not None:
+            target = f"override.{record.node.target}"
         op = Op(
-            name or str(record.node.target).removeprefix("aten."),
+            target,
             self.tree(record.args),
             self.tree(record.kwargs),
             out,
@@ -410,7 +499,7 @@ class _Builder:
             if "float32" in record.text or ".float(" in record.text:
                 self.islands.add(self.current.index)
                 return False
-            return _back(record) is None or self.current.index not in self.islands
+            return cast_back(record) is None or self.current.index not in self.islands
         if name == "expand" or name == "expand_as":
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -421,7 +510,7 @@ class _Builder:
         if name in ("add", "sub"):  # positions + 0: what came before, without a cache
             left, right = record.args[:2]
             whole = isinstance(left, torch.fx.Node) and not node_dtype(left).is_floating_point
-            return type(right) is int and right == 0 and whole and not _in_place(record)
+            return type(right) is int and right == 0 and whole and not writes_in_place(record)
         if name in ("view", "reshape") and isinstance(record.args[0], torch.fx.Node):
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             return [str(s) for s in before.shape] == [str(s) for s in after.shape]
@@ -459,6 +548,8 @@ class _Builder:
         self.env[target] = value
         self.stale.discard(target)
         if (state := self.held.get(target)) is not None:
+            if not self.flow:
+                value = self.cut(value)
             op = Op("fluxmod.store", (state, value), {}, current_like(value), self.current.where)
             op.out.producer = op
             self.env[target] = op.out
@@ -486,99 +577,3 @@ class _Builder:
         for other, (parent, _) in self.view_of.items():
             if parent is view:
                 self.make_stale(other)
-
-
-def _is_known(number: Any) -> bool:
-    """Whether a number that was read from a tensor is one while tracing, whatever the input."""
-    if isinstance(number, torch.SymInt):
-        return number.node.hint is not None
-    return isinstance(number, (bool, int, float))
-
-
-def node_dtype(node: torch.fx.Node) -> torch.dtype:
-    """The dtype of a traced tensor; a float's for what is none."""
-    val = node.meta.get("val")
-    return val.dtype if isinstance(val, torch.Tensor) else torch.float32
-
-
-def current_like(value: Value) -> Value:
-    """A new value of the same kind."""
-    return Value(value.shape, value.dtype, value.dynamic)
-
-
-def _sized(number: Any) -> Any:
-    return number if isinstance(number, Size) else Size(number, ("lit",))
-
-
-def _hint(size: Any) -> int:
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
-
-
-def _made(item: Any) -> Any:
-    """The values that an item of a call makes."""
-    yield from tree_values(item.out)
-    if isinstance(item, Call):
-        for inner in item.items:
-            yield from _made(inner)
-
-
-def _shares(node: torch.fx.Node, source: Any) -> bool:
-    """Whether two nodes stand for the same memory."""
-    a = node.meta.get("val")
-    b = source.meta.get("val") if isinstance(source, torch.fx.Node) else None
-    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
-        return False
-    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
-
-
-def _back(record: OpRecord) -> Any:
-    """The array whose dtype a cast asks for, None where the source does not say."""
-    hints = [*record.hints.get("args", ()), *record.hints.get("kwargs", {}).values()]
-    return next((h for h in hints if isinstance(h, Size) and h.form[0] == "dtype"), None)
-
-
-def _records(record: CallRecord) -> Any:
-    for item in record.items:
-        if isinstance(item, CallRecord):
-            yield from _records(item)
-        else:
-            yield item
-
-
-def _nodes(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    map_tree(lambda leaf: found.append(leaf) if isinstance(leaf, torch.fx.Node) else None, tree)
-    return found
-
-
-def _in_place(record: OpRecord) -> bool:
-    target = record.node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return False
-    name = target._schema.name.partition("::")[2]
-    first = target._schema.arguments[:1]
-    if not first or first[0].alias_info is None or not first[0].alias_info.is_write:
-        return False
-    return (
-        name.endswith("_")
-        and not name.endswith("__")
-        and isinstance(record.args[0] if record.args else None, torch.fx.Node)
-    )
-
-
-def _paths_of(module: torch.nn.Module) -> dict[int, tuple[str, ...]]:
-    """Every name of every parameter, buffer and larger constant."""
-    found: dict[int, tuple[str, ...]] = {}
-    states = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-        *leaves.constants(module),
-    ]
-    for path, tensor in states:
-        found[id(tensor)] = (*found.get(id(tensor), ()), path)
-    return found
-
-
-def _fits(leaf: Any, record: CallRecord) -> bool:
-    """Whether the twin takes the arguments of this call."""
-    return leaf.name != "Identity" or len(record.args) == 1

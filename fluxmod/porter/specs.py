@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from . import leaves
+from .bases import OWN
 from .leaves import Leaf
 from .partition import is_chain
 
-__all__ = ["Alias", "Array", "Instance", "Listing", "Specs"]
+__all__ = ["Alias", "Array", "Instance", "Listing", "Specs", "plain_tensors"]
 
 
 @dataclass(eq=False)
@@ -25,6 +26,7 @@ class Instance:
     group: Any = None
     args: dict[str, Any] = field(default_factory=dict)
     is_function: bool = False
+    base: Leaf | None = None  # the layer that its class extends
 
 
 @dataclass(eq=False)
@@ -58,6 +60,11 @@ class Alias:
     place: str = ""
 
 
+def plain_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Tensors that a module holds as plain attributes, neither parameters nor buffers."""
+    return [(k, v) for k, v in vars(module).items() if isinstance(v, torch.Tensor)]
+
+
 class Specs:
     """Builds the specs of a whole model; shared parts appear once."""
 
@@ -68,14 +75,16 @@ class Specs:
         code: set[int],
         called: set[int],
         declined: set[str],
-        states: frozenset[int] = frozenset(),
+        read: set[int],
+        extends: dict[int, Leaf] | None = None,
     ) -> None:
-        self.states = states  # tensors that are read
+        self.read = read  # tensors that take part, by identity
         self.declined = declined  # layers that are code because their weight is tied
         self.root = root
         self.layers = layers  # layers as the calls use them, by path
         self.code = code  # modules that need a class although they look like a container
         self.called = called
+        self.extends = extends or {}  # modules whose class extends a layer, and that layer
         self.seen: dict[int, str] = {}
         self.arrays: dict[int, str] = {}
         self.instances: list[Instance] = []
@@ -107,21 +116,18 @@ class Specs:
         if id(module) not in self.code and (plain or is_chain(module)):
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
-        instance = Instance(module, path)
+        instance = Instance(module, path, base=self.extends.get(id(module)))
         instance.attributes = self.attributes(module, path)
+        if instance.base is not None:
+            for name in OWN:
+                instance.attributes.pop(name, None)
         self.instances.append(instance)
         return instance
 
     def attributes(self, module: torch.nn.Module, path: str) -> dict[str, Any]:
         """Parameters, buffers and children in torch's order."""
         found: dict[str, Any] = {}
-        plain = {
-            name: t
-            for name, t in vars(module).items()
-            if isinstance(t, torch.Tensor) and t.numel() > leaves.SMALL and id(t) in self.states
-        }
-        tables = ((module._parameters, "parameter"), (module._buffers, "buffer"), (plain, "plain"))
-        for table, kind in tables:
+        for table, kind in ((module._parameters, "parameter"), (module._buffers, "buffer")):
             for name, tensor in table.items():
                 if tensor is None:
                     continue
@@ -131,10 +137,13 @@ class Specs:
                     found[name] = Alias(self.arrays[id(tensor)], where)
                     continue
                 self.arrays[id(tensor)] = where
-                kept = kind == "parameter" or (
-                    kind == "buffer" and name not in module._non_persistent_buffers_set
-                )
+                kept = kind == "parameter" or name not in module._non_persistent_buffers_set
                 found[name] = Array(tensor, where, kind, kept)
+        for name, tensor in plain_tensors(module):
+            where = f"{path}.{name}" if path else name
+            if id(tensor) in self.read and id(tensor) not in self.arrays:
+                self.arrays[id(tensor)] = where
+                found[name] = Array(tensor, where, "buffer", persistent=False)
         in_list = isinstance(
             module, (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
         )

@@ -7,6 +7,7 @@ expressions that the porter writes.
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 __all__ = ["WIDTH", "expression", "statement"]
@@ -65,6 +66,9 @@ def _flat(node: Any) -> tuple[str, int]:
     if isinstance(node, ast.IfExp):
         test, then, other = (expression(n, 4) for n in (node.test, node.body, node.orelse))
         return f"{then} if {test} else {other if not other.startswith('(') else other}", 3
+    if isinstance(node, ast.Lambda):
+        names = ", ".join(a.arg for a in node.args.args)
+        return f"lambda{names and ' '}{names}: {expression(node.body, 3)}", 2
     if isinstance(node, ast.Starred):
         return f"*{expression(node.value, 8)}", 20
     if isinstance(node, (ast.Tuple, ast.List)):
@@ -138,6 +142,17 @@ def statement(line: str, indent: int) -> list[str]:
     pad = " " * indent
     if line.endswith(":") or line.startswith(("#", "@", '"""')) or line == "pass":
         return [pad + _header(line)]
+    lines = _laid_out(line, indent)
+    return [*lines[:-1], f"{lines[-1]}  # fmt: skip"] if _is_filled(lines) else lines
+
+
+def _is_filled(lines: list[str]) -> bool:
+    """Whether several numbers stand on one line of several: a formatter would put one on each."""
+    return any(re.fullmatch(r"\s*(-?[\d.e+-]+, ){3,}-?[\d.e+-]+,", line) for line in lines)
+
+
+def _laid_out(line: str, indent: int) -> list[str]:
+    pad = " " * indent
     node = ast.parse(line).body[0]
     if isinstance(node, ast.Return):
         if node.value is None:
@@ -283,6 +298,8 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
         parts = [("", e) for e in node.elts]
         if isinstance(node, ast.Tuple) and len(parts) == 1:
             return f"({_lines(parts, inner)},\n{' ' * indent})"
+        if len(parts) > 16 and all(_is_simple(e) for e in node.elts):
+            return f"{brackets[0]}{_filled(node.elts, inner)}\n{' ' * indent}{brackets[1]}"
         return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"
     if isinstance(node, ast.Dict):
         pairs = [
@@ -301,6 +318,17 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
             return f"({pad}{pad.join(_operands(node, inner))}\n{' ' * indent})"
         return ("\n" + " " * indent).join(_operands(node, indent))
     return expression(node, outer)
+
+
+def _filled(elements: list[ast.expr], indent: int) -> str:
+    """Many numbers, as many on a line as fit."""
+    lines = [" " * indent]
+    for element in elements:
+        text = f"{expression(element)}, "
+        if len(lines[-1]) + len(text) > WIDTH:
+            lines.append(" " * indent)
+        lines[-1] += text
+    return "\n" + "\n".join(line.rstrip() for line in lines)
 
 
 def _parts(node: ast.Call) -> list[tuple[str, ast.expr]]:

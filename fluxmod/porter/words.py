@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "size_forms",
     "size_values",
     "suggestion",
+    "symbols_in",
 ]
 
 RESERVED = {"self", "jax", "jnp", "nn", "nnx", "F", "ops", "random", *keyword.kwlist}
@@ -120,6 +122,16 @@ def suggestion(item: Any) -> str:
         return safe(last[-1]) if last and item.leaf is None else "x"
     name = item.target.removeprefix("fluxmod.") if item.name == "fluxmod" else item.name
     return _NAMES.get(name, name if name.isidentifier() else "x")
+
+
+def symbols_in(tree: Any) -> Iterator[Size]:
+    """The symbolic sizes that Python passes along in a tree of arguments."""
+    if isinstance(tree, Size):
+        if isinstance(tree.value, torch.SymInt):
+            yield tree
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            yield from symbols_in(branch)
 
 
 def size_forms(item: Any) -> list[tuple[Any, ...]]:

@@ -27,6 +27,7 @@ from .words import (
     size_forms,
     size_values,
     suggestion,
+    symbols_in,
 )
 
 __all__ = ["write"]
@@ -37,7 +38,7 @@ _TWICE = {"max", "min", "sort", "view_as_complex", "view_as_real", "scatter_add"
 
 def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
     """Write the body of one call."""
-    named: set[int] = set()
+    named: set[Any] = set()
     while True:
         try:
             return _Writer(call, root, named, consts).run()
@@ -46,7 +47,7 @@ def write(call: Call, root: torch.nn.Module, consts: Any) -> Body:
 
 
 class _Writer(Measures):
-    def __init__(self, call: Call, root: torch.nn.Module, named: set[int], consts: Any) -> None:
+    def __init__(self, call: Call, root: torch.nn.Module, named: set[Any], consts: Any) -> None:
         self.call = call
         self.root = root
         self.named = named
@@ -62,11 +63,13 @@ class _Writer(Measures):
         self.dtypes: dict[int, str] = {}
         self.last: dict[int, int] = {}
         self.last_use: dict[int, int] = {}
+        self.symbols: dict[str, str] = {}  # sizes that are known by a name here
         self.now = -1
 
     def run(self) -> Body:
         self.arguments()
         self.plan()
+        self.early_sizes()
         for index, item in enumerate(self.call.items):
             self.now = self.position[index]
             self.item(index, item)
@@ -79,15 +82,15 @@ class _Writer(Measures):
 
     def arguments(self) -> None:
         """Bind forward's arguments; the call's own names for them are torch's."""
-        signature = inspect.signature(type(self.call.module).forward)
-        parameters = list(signature.parameters.values())[1:]
-        bound = signature.bind(self.call.module, *self.call.args, **self.call.kwargs).arguments
+        signature = inspect.signature(self.call.module.forward)
+        parameters = list(signature.parameters.values())
+        bound = signature.bind(*self.call.args, **self.call.kwargs).arguments
         needed = {id(v) for v in outer_inputs(self.call)}
         shown: list[tuple[str, str | None, str]] = []
         last_used = -1
         for place, parameter in enumerate(parameters):
             tree = bound.get(parameter.name)
-            if any(True for _ in tree_values(tree)):
+            if any(True for _ in tree_values(tree)) or any(True for _ in symbols_in(tree)):
                 last_used = place
         for place, parameter in enumerate(parameters):
             tree = bound.get(parameter.name)
@@ -132,6 +135,21 @@ class _Writer(Measures):
         elif isinstance(tree, (tuple, list)):
             for index, branch in enumerate(tree):
                 self.bind_tree(f"{text}[{index}]", branch)
+        elif any(True for _ in symbols_in(tree)):
+            self.symbols.setdefault(str(tree.value), text)
+
+    def early_sizes(self) -> None:
+        """Note the sizes of arguments that are needed when their arrays' names are taken."""
+        for symbol in sorted(each for each in self.named if isinstance(each, str)):
+            for value in self.values:
+                if symbol in value.symbols and (text := self.text[id(value)]).isidentifier():
+                    axis = value.symbols.index(symbol)
+                    name = self.dims.get(id(value), {}).get(axis) or ("N" if axis == 0 else "size")
+                    self.symbols[symbol] = name = self.fresh([name])
+                    self.body.lines.append(f"{name} = {text}.shape[{value.layout.index(axis)}]")
+                    self.bound[name] = holder = Value((), torch.int64)
+                    self.last[id(holder)] = len(self.call.items)
+                    break
 
     def bind(self, value: Value, text: str) -> None:
         if id(value) in self.text:
@@ -517,16 +535,12 @@ class _Writer(Measures):
 
     def call_text(self, item: Call) -> str:
         """A call of a child: what torch passed, constants that the child has baked in left out."""
-        rest = paths.relative(item.path, self.call.path)
-        if rest is None:
-            rest = self.other_path(item)
-        target = paths.expression(self.call.module, rest)
+        target = "super().__call__" if item.own else self.target(item)
         if item.leaf is not None or item.chain:
             shown = [self(a) for a in item.args]
             shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
             return f"{target}({', '.join(shown)})"
-        signature = inspect.signature(type(item.module).forward)
-        bound = signature.bind(item.module, *item.args, **item.kwargs).arguments
+        bound = inspect.signature(item.module.forward).bind(*item.args, **item.kwargs).arguments
         texts: list[str] = []
         positional = list(item.args)
         by_keyword = False
@@ -545,6 +559,11 @@ class _Writer(Measures):
                 texts.append(str(text))
                 positional.pop(0)
         return f"{target}({', '.join(texts)})"
+
+    def target(self, item: Call) -> str:
+        """The child that is called."""
+        rest = paths.relative(item.path, self.call.path)
+        return paths.expression(self.call.module, self.other_path(item) if rest is None else rest)
 
     def other_path(self, item: Call) -> str:
         for path, module in self.call.module.named_modules(remove_duplicate=False):

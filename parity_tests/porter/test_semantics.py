@@ -225,8 +225,39 @@ class Shared(Linear):
         return self.tied(self.again(F.relu(self.fc(x))))
 
 
+class Frozen(nn.Module):
+    """Its own result has no gradient; that of what it calls has none because it is called here."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(DIM, DIM)
+        self.body = CopyThenWrite()
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.body(self.fc(x))[0] * 2
+
+
+class Teacher(Linear):
+    """Targets that no gradient reaches, beside the same arrays with gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen = Frozen()
+        self.register_buffer("centre", torch.zeros(DIM))
+
+    def forward(self, x):
+        y = self.fc(x)
+        with torch.no_grad():
+            scale = y.abs().amax(dim=1, keepdim=True)
+            target = self.fc(x)
+            if self.training:
+                self.centre.mul_(0.9).add_(y.mean(0), alpha=0.1)
+        return y / scale + target * y - self.frozen(x) * x + self.centre
+
+
 CASES = [
-    CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
+    Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
     TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
     StochasticDepth, Flags, Lists, Shared,
 ]  # fmt: skip

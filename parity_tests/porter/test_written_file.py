@@ -83,3 +83,28 @@ def test_a_refusal_exits_with_its_text(tmp_path, monkeypatch):
     assert done.exit_code == 1
     assert "Python decides on the values of a tensor" in str(done.exception)
     assert not (tmp_path / "out.py").exists()
+
+
+def test_coverage_says_what_a_model_needs_and_writes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "third_model_of_a_reader.py").write_text(textwrap.dedent(MODEL))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["port", "third_model_of_a_reader:Net", "--init", '{"width": 8}', "--coverage"]
+    done = CliRunner().invoke(app, [*arguments, "--input", "float32[2,3,6,5]"])
+    assert done.exit_code == 0, done.output
+    assert "Net: can be ported" in done.output
+    assert "classes to write: Net" in done.output
+    bad = ["port", "third_model_of_a_reader:Bad", "--coverage", "--input", "float32[2,3]"]
+    done = CliRunner().invoke(app, bad)
+    assert done.exit_code == 1
+    assert "Bad: cannot be ported as it is" in done.output
+    assert "Python decides on the values of a tensor" in done.output
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".py"] == [
+        "third_model_of_a_reader.py"
+    ]
+
+
+def test_a_command_without_a_file_to_write_is_refused():
+    done = CliRunner().invoke(app, ["port", "torch.nn:ReLU", "--input", "float32[2,3]"])
+    assert done.exit_code == 2
+    assert "expected --output FILE, or --coverage" in " ".join(done.output.split())

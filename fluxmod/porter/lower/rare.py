@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fluxmod.porter import overrides
 from fluxmod.porter.ir import Op
 
 from ._table import Scope, call, lower
@@ -51,3 +52,20 @@ def _col2im(s: Scope, op: Op) -> str:
 def _batched(op: Op, rank: int) -> None:
     if op.args[0].rank != rank:
         raise NotImplementedError(f"{op.name} without a batch axis")
+
+
+@lower("override")
+def _override(s: Scope, op: Op) -> str:
+    """An operator for which the user gave a function."""
+    function = overrides.active().operator(op.target.removeprefix("override."))
+    named = {key: s(value) for key, value in op.kwargs.items()}
+    return call(function.__name__, *(s(a) for a in op.args), **named)
+
+
+@lower("fluxmod.cond")
+def _cond(s: Scope, op: Op) -> str:
+    """A choice; what only one branch needs is written inside of it, and computed only then."""
+    test, *branches = op.args
+    texts = [s(results[0]) if len(results) == 1 else s(results) for results in branches]
+    flag = s(test) if not test.rank else f"{s(test)}.squeeze()"
+    return call("jax.lax.cond", flag, *(f"lambda: {text}" for text in texts))

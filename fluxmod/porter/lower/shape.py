@@ -126,19 +126,21 @@ def _split(s: Scope, op: Op) -> str:
     extents = [o.shape[_torch_axis(value, dim)] for o in op.out]
     if len(set(extents)) == 1:
         return call("jnp.split", s(value), str(len(extents)), axis=dim or None)
-    return _at_bounds(s, value, extents, dim)
+    return _at_bounds(s, op, extents, dim)
 
 
 def _torch_axis(value: Value, dim: int) -> int:
     return value.layout[dim % value.rank]
 
 
-def _at_bounds(s: Scope, value: Value, extents: list[int], dim: int) -> str:
+def _at_bounds(s: Scope, op: Op, extents: list[int], dim: int) -> str:
+    """A split into parts of several sizes; where torch's source has expressions, their sums."""
+    named = s.listed_sizes(op, 1, len(extents) - 1)  # type: ignore[attr-defined]
     bounds, total = [], 0
-    for extent in extents[:-1]:
+    for index, extent in enumerate(extents[:-1]):
         total += extent
-        bounds.append(total)
-    return call("jnp.split", s(value), str(bounds), axis=dim or None)
+        bounds.append(s(total) if named is None else " + ".join(named[: index + 1]))
+    return call("jnp.split", s(op.args[0]), f"[{', '.join(bounds)}]", axis=dim or None)
 
 
 @lower("expand", "expand_as", "broadcast_to")

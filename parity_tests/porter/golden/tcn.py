@@ -41,8 +41,8 @@ class TemporalBlock(nn.Module):
         n_outputs: int,
         kernel_size: int,
         dilation: int,
-        downsample: nn.Module | None,
         dropout: float = 0.2,
+        downsample: nn.Module | None = None,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -78,9 +78,11 @@ class TCN(nn.Module):
 
     def __init__(self, channels: tuple[int, ...] = (4, 6, 6), *, rngs: nnx.Rngs) -> None:
         self.network = nn.Sequential(
-            TemporalBlock(4, 4, 3, 1, None, rngs=rngs),
-            TemporalBlock(4, 6, 3, 2, nn.Conv1d(4, 6, kernel_size=1, rngs=rngs), rngs=rngs),
-            TemporalBlock(6, 6, 3, 4, None, rngs=rngs),
+            TemporalBlock(4, 4, 3, 1, rngs=rngs),
+            TemporalBlock(
+                4, 6, 3, 2, downsample=nn.Conv1d(4, 6, kernel_size=1, rngs=rngs), rngs=rngs
+            ),
+            TemporalBlock(6, 6, 3, 4, rngs=rngs),
         )
         self.linear = nn.Linear(channels[-1], 3, rngs=rngs)
 
