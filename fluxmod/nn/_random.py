@@ -30,7 +30,14 @@ class _Tape:
         self.masks = list(masks)
         self.used = 0
 
+    def skip_numbers(self) -> None:
+        """Pass over single numbers: torch's Python drew them to decide with (LayerDrop)."""
+        while self.used < len(self.masks) and not np.ndim(self.masks[self.used]):
+            self.used += 1
+
     def next(self, shape: tuple[int, ...], same_order: bool) -> jax.Array:
+        if shape:
+            self.skip_numbers()
         if self.used == len(self.masks):
             raise ReplayError(
                 f"replay: mask {self.used + 1} was asked for (shape {shape}), and torch drew "
@@ -68,6 +75,7 @@ def replay(masks: Sequence[Any]) -> Iterator[None]:
         yield
     finally:
         _tape.reset(token)
+    tape.skip_numbers()
     if tape.used != len(tape.masks):
         raise ReplayError(
             f"replay: {tape.used} masks were used of the {len(tape.masks)} that torch drew. "

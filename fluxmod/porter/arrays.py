@@ -48,8 +48,9 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
         return f"jnp.full({shape}, {literal(value)}{kind})"
     flat = array.reshape(-1)
     if flat.size == max(array.shape) and flat.size > 1 and array.dtype.kind in "iu":
-        if (flat == np.arange(flat.size)).all():
-            text = f"jnp.arange({flat.size})"
+        if (flat == flat[0] + np.arange(flat.size)).all():
+            first, end = int(flat[0]), int(flat[0]) + flat.size
+            text = f"jnp.arange({first}, {end})" if first else f"jnp.arange({end})"
             return text if array.ndim == 1 else f"{text}.reshape{shape}"
     if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
         n = array.shape[-1]

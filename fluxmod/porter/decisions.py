@@ -42,8 +42,8 @@ def _guard(node: Any) -> bool | None:
     name, first = _name(node), node.args[0] if node.args else None
     if not isinstance(first, torch.fx.Node):
         return None
-    if name == "lt" and _name(first) == "rand" and isinstance(node.args[1], (int, float)):
-        return False if node.args[1] <= 0 else None
+    if name in ("lt", "le") and _name(first) == "rand" and first.meta["val"].dim() == 0:
+        return False if isinstance(node.args[1], (int, float)) else None  # LayerDrop keeps it
     if name in ("logical_not", "bitwise_not"):
         inner = _guard(first)
         return None if inner is None else not inner

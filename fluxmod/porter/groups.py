@@ -10,7 +10,7 @@ from typing import Any
 from .specs import Instance
 from .words import Body, literal
 
-__all__ = ["Group", "group_instances"]
+__all__ = ["Group", "group_instances", "merge_calls", "same_code", "telling"]
 
 _MARK = re.compile(r"_number_(\d+)_")
 
@@ -148,6 +148,58 @@ def branched(on: list[str], off: list[str], condition: str) -> list[str]:
     elif off:
         lines += ["else:" if on else f"if not {condition}:", *(f"    {x}" for x in off)]
     return [*head, *lines, *tail]
+
+
+def same_code(first: Body, second: Body) -> bool:
+    """Whether two calls do the same, numbers included."""
+    alike = first.lines == second.lines and first.signature == second.signature
+    return alike and [n for _, n in first.literals] == [n for _, n in second.literals]
+
+
+def telling(bodies: list[Body]) -> str | None:
+    """The plain argument that tells the calls of one module apart, where they do different things.
+
+    ``rotary(x, positions, layer_type="sliding_attention")``.
+    """
+    if all(same_code(bodies[0], other) for other in bodies[1:]):
+        return None
+    given = [arguments_of(body) for body in bodies]
+    for name in given[0]:
+        values = [table.get(name) for table in given]
+        if not all(type(v) in (str, int, bool, float) for v in values):
+            continue
+        pairs = list(zip(values, bodies, strict=True))
+        apart = all(a != b or same_code(x, y) for a, x in pairs for b, y in pairs)
+        if apart and len(set(values)) > 1:
+            return name
+    return None
+
+
+def arguments_of(body: Body) -> dict[str, Any]:
+    """What forward was called with, by name."""
+    call = body.call
+    signature = inspect.signature(type(call.module).forward)
+    return dict(signature.bind(call.module, *call.args, **call.kwargs).arguments)
+
+
+def merge_calls(bodies: list[Body], name: str | None) -> None:
+    """Make one text of the calls of one module, the argument that tells them apart as condition."""
+    if name is None or not bodies:
+        return
+    variants: dict[Any, Body] = {}
+    for body in bodies:
+        variants.setdefault(arguments_of(body)[name], body)
+    if len({tuple(body.signature) for body in bodies}) > 1:
+        return
+    *conditions, (_, last) = variants.items()
+    lines = _spelled_out([last]) or []
+    for value, body in reversed(conditions):
+        lines = branched(_spelled_out([body]) or [], lines, f"{name} == {literal(value)}")
+    for body in bodies:
+        body.attrs.update({k: v for each in bodies for k, v in each.attrs.items()})
+        body.rngs = any(each.rngs for each in bodies)
+    for body in bodies:
+        body.lines, body.literals = list(lines), []
 
 
 def _joined(first: Group, second: Group) -> bool:

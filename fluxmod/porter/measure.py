@@ -115,6 +115,8 @@ class Measures:
             if id(value) in self.text:
                 return self.dimension(value, axis, name)
             if value.symbols[axis]:
+                if isinstance(size.value, torch.SymInt) and not value.symbols[axis].isidentifier():
+                    return self.symbolic(size.value.node.expr)
                 return self.symbol(value.symbols[axis], value)
             if strict:
                 raise Unported("size")
@@ -196,6 +198,8 @@ class Measures:
 
     def symbolic(self, form: Any) -> str:
         """An expression over symbolic sizes: ``-s0``, ``2 * s1 + 1``."""
+        if form.is_Integer:
+            return self.literal(int(form))
         try:
             return self.symbol(str(form), None)
         except Unported:

@@ -22,7 +22,7 @@ from .build import build
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
-from .groups import group_instances
+from .groups import group_instances, merge_calls, same_code, telling
 from .ir import Call, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
@@ -100,6 +100,7 @@ class _Program:
         self.root = root
         self.declined = declined
         self.bodies: dict[int, Body] = {}
+        self.told: dict[int, str] = {}  # the argument that tells the calls of a module apart
 
     def signature(self, call: Call) -> list[tuple[str, str | None, str]]:
         return self.bodies[call.index].signature
@@ -119,6 +120,19 @@ class _Program:
             return str(writer.literal(tensor.item()))
         dtype = "" if tensor.dtype == torch.float32 else f", {lower.DTYPES[tensor.dtype]}"
         return f"jnp.array({tensor.tolist()!r}{dtype.replace('jnp.int64', 'int')})"
+
+    def run(self, root: Call) -> None:
+        """Write every body; again, where calls of one module do different things."""
+        self.write(root)
+        calls: dict[int, list[Body]] = {}
+        for call in _calls(root):
+            if call.index in self.bodies:
+                calls.setdefault(id(call.module), []).append(self.bodies[call.index])
+        for key, bodies in calls.items():
+            if (name := telling(bodies)) is not None:
+                self.told[key] = name
+        if self.told:
+            self.write(root)
 
     def write(self, call: Call) -> None:
         for item in call.items:
@@ -213,7 +227,7 @@ def _translate(
         prune(each.root)
         mark_chains(each.root)
         program = _Program(torch_module, declined)
-        program.write(each.root)
+        program.run(each.root)
         programs.append((each, program))
     result = _assemble(torch_module, programs, notes, declined)
     seconds["write"] = time.perf_counter() - start
@@ -250,22 +264,26 @@ def _assemble(
     main = specs.of(root, "")
     if not isinstance(main, Instance):
         main = specs.wrapped(root, main)
-    by_module: dict[int, Instance] = {id(i.module): i for i in specs.instances}
+    by_module: dict[int, list[Instance]] = {}
+    for each in specs.instances:
+        by_module.setdefault(id(each.module), []).append(each)
     obstacles: list[Obstacle] = []
     others = _bodies_by_module(programs[1]) if len(programs) > 1 else {}
     for call in calls:
         if call.leaf is None and not call.chain:
             body = program.bodies[call.index]
-            instance = by_module[id(call.module)]
+            instances = by_module[id(call.module)]
             twin = others.get(id(call.module))
             if twin:
-                join_modes(body, twin[min(len(instance.bodies), len(twin) - 1)])
-            instance.bodies.append(body)
+                join_modes(body, twin[min(len(instances[0].bodies), len(twin) - 1)])
+            for instance in instances:
+                instance.bodies.append(body)
             obstacles += body.obstacles
     for instance in specs.instances:
+        merge_calls(instance.bodies, program.told.get(id(instance.module)))
         first = instance.bodies[:1]
         for other in instance.bodies[1:]:
-            if other.lines != first[0].lines or other.signature != first[0].signature:
+            if not same_code(first[0], other):
                 obstacles.append(
                     Obstacle(
                         instance.path,

@@ -11,6 +11,7 @@ from . import leaves
 from .bases import OWN
 from .leaves import Leaf
 from .partition import is_chain
+from .paths import relative
 
 __all__ = ["Alias", "Array", "Instance", "Listing", "Specs", "plain_tensors"]
 
@@ -87,6 +88,7 @@ class Specs:
         self.extends = extends or {}  # modules whose class extends a layer, and that layer
         self.seen: dict[int, str] = {}
         self.arrays: dict[int, str] = {}
+        self.owners: list[str] = [""]  # the classes around a module, by path
         self.instances: list[Instance] = []
         self.aliases: list[tuple[str, str]] = []
 
@@ -98,7 +100,7 @@ class Specs:
 
     def of(self, module: torch.nn.Module, path: str) -> Any:
         """The spec of a module."""
-        if id(module) in self.seen and path:
+        if id(module) in self.seen and path and self.is_one(module):
             self.aliases.append((path, self.seen[id(module)]))
             return Alias(self.seen[id(module)], path)
         self.seen[id(module)] = path
@@ -118,7 +120,9 @@ class Specs:
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
         instance = Instance(module, path, base=self.extends.get(id(module)))
+        self.owners.append(path)
         instance.attributes = self.attributes(module, path)
+        self.owners.pop()
         if instance.base is not None:
             for name in OWN:
                 instance.attributes.pop(name, None)
@@ -163,6 +167,16 @@ class Specs:
 
     def is_needed(self, module: torch.nn.Module) -> bool:
         """Whether a module is called, or holds anything that a state_dict has."""
-        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+        if _has_state(module):
             return True
         return any(id(m) in self.called for m in module.modules())
+
+    def is_one(self, module: torch.nn.Module) -> bool:
+        """Whether a module met again is to be shared: without state, only within its class."""
+        within = relative(self.seen[id(module)], self.owners[-1]) is not None
+        return within or _has_state(module)
+
+
+def _has_state(module: torch.nn.Module) -> bool:
+    """Whether it matters that a module is one and the same in two places."""
+    return any(True for _ in module.parameters()) or any(True for _ in module.buffers())

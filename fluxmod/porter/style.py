@@ -296,6 +296,8 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
     if isinstance(node, (ast.Tuple, ast.List)):
         brackets = "[]" if isinstance(node, ast.List) else "()"
         parts = [("", e) for e in node.elts]
+        if isinstance(node, ast.Tuple) and len(parts) == 1:
+            return f"({_lines(parts, inner)},\n{' ' * indent})"
         if len(parts) > 16 and all(_is_simple(e) for e in node.elts):
             return f"{brackets[0]}{_filled(node.elts, inner)}\n{' ' * indent}{brackets[1]}"
         return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"

@@ -103,7 +103,10 @@ class _Writer(Measures):
                         shown.append((key, None, "keyword"))
                         self.bind_tree(key, branch)
                 continue
+            told = parameter.name == self.consts.told.get(id(self.call.module))
             if place > last_used:
+                if told:
+                    shown.append((name, None, "keyword"))
                 continue
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 for i, branch in enumerate(tree or ()):

@@ -59,6 +59,7 @@ LONG = "_".join(["a_name_that_is_long"] * 3)
         f"x = y * ({LONG} + {LONG}_2) * (z - f({LONG}, 2))",
         f"x = y + (f({LONG}, 1) / {LONG} if {LONG} else (a + {LONG}))[0].T",
         f"x = f(({LONG}(a, b) - {LONG}).astype(int), *(a or {LONG}(c)), k=({LONG}, {LONG}))",
+        f"return ({LONG}.reshape({LONG}.shape[0], {LONG}.shape[1], 3, 4, 5, 6),)",
         f"return g((({LONG} - {LONG}_2) ** 2).mean(axis=1), {LONG} < {LONG}_2)",
     ],
 )

@@ -104,8 +104,17 @@ def _order(order: Any) -> str:
     return repr(order)
 
 
-@lower("linalg_vector_norm", "norm")
+def _is_matrix(op: Op) -> bool:
+    """Whether torch takes the norm of matrices: an order with two axes, or with none of two."""
+    axes, order = given(op, 2, "dim"), given(op, 1, "ord")
+    both = len(axes) == 2 if isinstance(axes, (list, tuple)) else axes is None
+    return order is not None and both and op.args[0].rank > 1
+
+
+@lower("linalg_vector_norm", "linalg_norm", "norm")
 def _norm(s: Scope, op: Op) -> str:
+    if op.name == "linalg_norm" and (isinstance(given(op, 1, "ord"), str) or _is_matrix(op)):
+        raise NotImplementedError("a norm of matrices")
     order = given(op, 1, "p" if op.name == "norm" else "ord", 2)
     keep = "True" if given(op, 3, "keepdim", False) else None
     axis = _axis(given(op, 2, "dim"))

@@ -262,3 +262,8 @@ def _unfold(s: Scope, op: Op) -> str:
     index = f"(jnp.arange({count})[:, None] * {step} + jnp.arange({size}))"
     picked = f"{s(value)}[{lead + ', ' if lead else ''}{index}]"
     return picked if dim == value.rank - 1 else f"jnp.moveaxis({picked}, {dim + 1}, -1)"
+
+
+@lower("broadcast_tensors")
+def _broadcast_tensors(s: Scope, op: Op) -> str:
+    return call("jnp.broadcast_arrays", *(s(value) for value in op.args[0]))
