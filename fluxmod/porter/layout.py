@@ -15,7 +15,17 @@ from typing import Any
 
 from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
 from .leaves import Leaf
-from .orders import declared, extent, last, permutation, plain_or, regroup, sizes_of
+from .orders import (
+    declared,
+    extent,
+    last,
+    moved_pairs,
+    permutation,
+    plain_or,
+    regroup,
+    sizes_of,
+    vector_behind,
+)
 from .partition import is_chain
 
 __all__ = ["assign"]
@@ -58,21 +68,22 @@ def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
         torch: keep torch's order at the model's boundary.
     """
     root: Call = graph.root
-    wanted = _demand(root, elementwise)
+    wanted, regrouped = _demand(root, elementwise)
     for value in graph.inputs:
         if not torch and id(value) in wanted and value.rank > 2:
             value.order = last(value.rank)
     if root.leaf is None:
-        work = _Layout(elementwise, wanted)
+        work = _Layout(elementwise, wanted, regrouped)
         work.call(root)
         if torch:
             work.items, work.where = root.items, root.index
             root.out = work.plain(root.out)
 
 
-def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
+def _demand(root: Call, elementwise: frozenset[str]) -> tuple[set[int], set[int]]:
     """Values that reach a channels-last consumer through operators that keep the order."""
     wanted: set[int] = set()
+    regrouped: set[int] = set()  # what such a value is reshaped from
     for item in reversed(list(ops_below(root))):
         values = list(tree_values((item.args, item.kwargs)))
         if isinstance(item, Call):
@@ -97,11 +108,17 @@ def _demand(root: Call, elementwise: frozenset[str]) -> set[int]:
                     wanted.update(id(v) for v in values if v.rank == out.rank)
         elif item.target == "fluxmod.getitem" and outs and id(outs[0]) in wanted:
             wanted.update(id(v) for v in values[:1] if v.rank == outs[0].rank)
-    return wanted
+        elif item.name in ("chunk", "split", "split_with_sizes"):
+            if any(id(out) in wanted for out in outs):
+                wanted.add(id(values[0]))
+        elif item.name in _RESHAPES and outs and id(outs[0]) in wanted:
+            regrouped.update(id(v) for v in values[:1])
+    return wanted, regrouped
 
 
 class _Layout:
-    def __init__(self, elementwise: frozenset[str], wanted: set[int]) -> None:
+    def __init__(self, elementwise: frozenset[str], wanted: set[int], regrouped: set[int]) -> None:
+        self.regrouped = regrouped
         self.elementwise = elementwise
         self.wanted = wanted
         self.items: list[Any] = []
@@ -362,7 +379,7 @@ class _Layout:
         if value.rank == len(order):
             return self.ordered(value, order)
         value = self.ordered(value, None)
-        if (vector := _vector(value)) is not None and order[-1] == len(order) - value.rank:
+        if (vector := vector_behind(value)) is not None and order[-1] == len(order) - value.rank:
             return vector  # ``weight[:, None, None]`` of torch is ``weight`` with channels last
         missing = len(order) - value.rank
         axes = [a - missing for a in order]
@@ -467,8 +484,13 @@ class _Layout:
             out.order = plain_or(order)
             return
         op.target, op.kwargs = "permute.default", {}
+        swapped = [i for i, a in enumerate(perm) if i != a]
+        places = [value.layout.index(a) for a in swapped]
+        if id(out) in self.regrouped and len(places) == 2 and abs(places[0] - places[1]) == 1:
+            op.target, op.args = "swapaxes.default", (value, *sorted(places))
+            out.order = value.order  # a shuffle of channels: they stay last
+            return
         if value.order is None and len(perm) > 1:
-            swapped = [i for i, a in enumerate(perm) if i != a]
             if len(swapped) == 2:
                 op.target, op.args = "swapaxes.default", (value, *swapped)
                 return
@@ -533,9 +555,9 @@ class _Layout:
 
     def pad(self, op: Op, out: Value) -> None:
         value, amounts, *rest = op.args
-        op.args = (value, _moved_pairs(amounts, value, 0), *rest)
+        op.args = (value, moved_pairs(amounts, value, 0), *rest)
         if hinted := op.hints.get("sizes"):
-            op.hints = {"sizes": _moved_pairs(hinted, value, None)}
+            op.hints = {"sizes": moved_pairs(hinted, value, None)}
         out.order = value.order
 
     def reshape(self, op: Op, out: Value) -> None:
@@ -570,30 +592,3 @@ class _Layout:
         else:
             op.hints = {}
         out.order = plain_or(order)
-
-
-def _moved_pairs(amounts: Any, value: Value, empty: Any) -> list[Any]:
-    """The amounts of a padding, last axis first, for the axes as they lie."""
-    pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
-    pairs = [(empty, empty)] * (value.rank - len(pairs)) + pairs
-    return [x for axis in value.layout[::-1] for x in pairs[axis]]
-
-
-def _vector(value: Value) -> Value | None:
-    """The vector behind an array whose axes are all new but the first."""
-    base = value
-    while isinstance(op := base.producer, Op) and base.rank > 1:
-        keeps = op.name in ("unsqueeze", "view", "reshape") or op.target == "fluxmod.getitem"
-        if not keeps or not isinstance(op.args[0], Value):
-            return None
-        if op.target == "fluxmod.getitem" and any(
-            entry is not None and entry != slice(None) for entry in op.args[1]
-        ):
-            return None
-        base = op.args[0]
-    fits = (
-        base is not value
-        and base.rank == 1
-        and value.shape == (*base.shape, *[1] * (value.rank - 1))
-    )
-    return base if fits else None

@@ -6,7 +6,17 @@ from typing import Any
 
 from .ir import Op, Size, Value
 
-__all__ = ["declared", "extent", "last", "permutation", "plain_or", "regroup", "sizes_of"]
+__all__ = [
+    "declared",
+    "extent",
+    "last",
+    "moved_pairs",
+    "permutation",
+    "plain_or",
+    "regroup",
+    "sizes_of",
+    "vector_behind",
+]
 
 
 def last(rank: int) -> tuple[int, ...]:
@@ -125,3 +135,30 @@ def declared(entry: Any, rank: int) -> tuple[int, ...] | None:
     axis = entry.axis % rank
     order = (*(a for a in range(rank) if a != axis), axis)
     return None if order == tuple(range(rank)) else order
+
+
+def moved_pairs(amounts: Any, value: Value, empty: Any) -> list[Any]:
+    """The amounts of a padding, last axis first, for the axes as they lie."""
+    pairs = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)][::-1]
+    pairs = [(empty, empty)] * (value.rank - len(pairs)) + pairs
+    return [x for axis in value.layout[::-1] for x in pairs[axis]]
+
+
+def vector_behind(value: Value) -> Value | None:
+    """The vector behind an array whose axes are all new but the first."""
+    base = value
+    while isinstance(op := base.producer, Op) and base.rank > 1:
+        keeps = op.name in ("unsqueeze", "view", "reshape") or op.target == "fluxmod.getitem"
+        if not keeps or not isinstance(op.args[0], Value):
+            return None
+        if op.target == "fluxmod.getitem" and any(
+            entry is not None and entry != slice(None) for entry in op.args[1]
+        ):
+            return None
+        base = op.args[0]
+    fits = (
+        base is not value
+        and base.rank == 1
+        and value.shape == (*base.shape, *[1] * (value.rank - 1))
+    )
+    return base if fits else None

@@ -446,7 +446,20 @@ class Patterns(nn.Module):
         return self.named(self.third(self.second(self.first(x))))
 
 
-MAPS = [Patterns, Extended, OwnStatistics, Windows, SizesAlone, Chosen, DenseBlock, Forest]
+class Shuffle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 3, 3)
+
+    def forward(self, x):
+        first, second = x.chunk(2, dim=1)
+        x = torch.cat((first, self.inner(second)), dim=1)
+        N, C, H, W = x.shape
+        x = x.view(N, 2, C // 2, H, W).transpose(1, 2).contiguous().view(N, C, H, W)
+        return self.last(x.chunk(2, dim=1)[1])
+
+
+MAPS = [Shuffle, Patterns, Extended, OwnStatistics, Windows, SizesAlone, Chosen, DenseBlock, Forest]
 
 
 @pytest.mark.parametrize("case", MAPS, ids=lambda case: case.__name__)
@@ -469,6 +482,11 @@ def test_a_sequential_that_is_used_several_times_is_a_class():
     assert "class Pattern(nn.Sequential):" in text
     assert "class Named(nn.Sequential):" in text
     assert text.count("nn.BatchNorm2d(") == 2
+
+
+def test_a_shuffle_of_channels_leaves_them_last():
+    text = porter.translate(Shuffle(), torch.randn(2, 4, 6, 5)).text
+    assert "transpose" not in text
 
 
 def test_a_table_that_the_constructor_computes_is_one_function():
