@@ -107,7 +107,7 @@ def run_torch(
         # torch.cond compiles itself, which no dispatch mode outlives; it means just this
         stack.enter_context(mock.patch.object(torch, "cond", _cond))
         with recorder:
-            result = twin(*inputs, **named)
+            result = twin(*map_leaves(inputs, _copy), **map_leaves(named, _copy))
     outputs = dict(leaves(result))
     run = Run({name: as_numpy(value) for name, value in outputs.items()}, masks=recorder.masks)
     run.calls = calls
@@ -117,6 +117,11 @@ def run_torch(
     ct = cotangents(run.outputs, seed) if cotangent is None else cotangent
     _backward(run, twin, outputs, ct, inputs, named)
     return run
+
+
+def _copy(value: Any) -> Any:
+    """What the module is given: torch does not write into what it computes the gradient of."""
+    return value.clone() if isinstance(value, torch.Tensor) and value.requires_grad else value
 
 
 def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:

@@ -12,7 +12,7 @@ from .words import Unported, literal
 
 __all__ = ["as_numbers", "buffer_value", "shape_nodes"]
 
-_MOST = 1024  # numbers of a table that may stand in the source
+_MOST = 4096  # numbers of a table that may stand in the source
 
 
 def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
@@ -107,8 +107,13 @@ def _relative_positions(array: np.ndarray) -> str | None:
     w = int(array.shape[0] ** 0.5)
     y, x = np.arange(w * w) // w, np.arange(w * w) % w
     index = (y[:, None] - y + w - 1) * (2 * w - 1) + x[:, None] - x + w - 1
-    if w * w != array.shape[0] or not (array == index).all():
-        return None
     y_text, x_text = f"jnp.arange({w * w}) // {w}", f"jnp.arange({w * w}) % {w}"
+    if w * w != array.shape[0]:
+        return None
+    if (array == np.abs(y[:, None] - y) * w + np.abs(x[:, None] - x)).all():  # LeViT's
+        rows, columns = (f"jnp.abs(({t})[:, None] - {t})" for t in (y_text, x_text))
+        return f"{rows} * {w} + {columns}"
+    if not (array == index).all():
+        return None
     rows = f"(({y_text})[:, None] - {y_text} + {w - 1}) * {2 * w - 1}"
     return f"{rows} + ({x_text})[:, None] - {x_text} + {w - 1}"

@@ -28,13 +28,14 @@ from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
 from .specs import Alias, Array, Instance, Listing
-from .tables import Tables
+from .tables import Tables, short_code
 from .words import Body, Unported, literal, safe
 
 __all__ = ["ClassCode", "is_spec"]
 
 
 _ABSENT = object()
+_FEATURES = ("num_features", "num_channels", "normalized_shape")  # of the convolution before
 
 
 class ClassCode:
@@ -79,6 +80,8 @@ class ClassCode:
             for name, values in votes.items():
                 best = max(values[::-1], key=lambda v: sum(same(v, other) for other in values))
                 env[name] = best
+        if self.group.body is None:  # a Sequential: its arguments are told by its layers alone
+            return
         for name, parameter in self.init.parameters.items():
             default = parameter.default
             if isinstance(default, (int, float, bool, str, tuple)):
@@ -137,7 +140,8 @@ class ClassCode:
                     self.resolved.update(join(i.path, name) for i in self.instances)
                 continue
             node = self.init.of_attribute(name)
-            lines.append(f"self.{name} = {self.attribute(specs, node, name)}")
+            shown = f"layer{name}" if name.isdigit() else name
+            lines.append(f"self.{name} = {self.attribute(specs, node, shown)}")
         numbers: list[str] = []
         if body is not None:
             for path in body.attrs:
@@ -264,7 +268,9 @@ class ClassCode:
             default = signature[key].default if key in signature else inspect.Parameter.empty
             values = [s.args.get(key, default) for s in specs]
             inner = argument(node, torch_class.__init__, key) if torch_class else None
-            text = self.value(values, inner, key)
+            text = "out_channels"
+            if inner is not None or key not in _FEATURES or self.columns.get(text) != values:
+                text = self.value(values, inner, key)
             required = default is inspect.Parameter.empty
             keyword = keyword or not required
             if key == "kernel_size" and required:
@@ -349,25 +355,27 @@ class ClassCode:
             raise Unported(
                 f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
             )
-        try:
-            texts = {buffer_value(s.tensor, sizes) for s in specs}
-        except Unported:
-            texts = set()
-        if len(texts) == 1:
-            return texts.pop()
         name = specs[0].path.rpartition(".")[2]
-        found = [self.tables.of(s.path) for s in specs]
-        tables = [t for t in found if t is not None]
+        try:
+            texts = [buffer_value(s.tensor, sizes) for s in specs]
+            if len(set(texts)) == 1:
+                return texts[0]
+            tables = [short_code(text) for text in texts]
+        except Unported:
+            tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
             return self.unknown_table(specs, name, sizes)
         parameters, arguments, body = [], [], list(tables[0].lines)
+        columns: dict[Any, str] = {}
         for index, number in enumerate(tables[0].numbers):
             values = [t.numbers[index] for t in tables]
             text = literal(number)
             if any(not same(v, number) for v in values):
-                text = f"{'size' if isinstance(number, int) else 'factor'}{index}"
-                parameters.append(f"{text}: {type(number).__name__}")
-                arguments.append(self.value(values, None, f"{name}_{text}"))
+                text = f"{'size' if isinstance(number, int) else 'factor'}{len(columns)}"
+                text = columns.setdefault((type(number), tuple(values)), text)
+                if len(columns) > len(parameters):
+                    parameters.append(f"{text}: {type(number).__name__}")
+                    arguments.append(self.value(values, None, f"{name}_{text}"))
             body = [line.replace(f"_number_{index}_", text) for line in body]
         if len(body) == 1 and not parameters:
             return body[0].removeprefix("return ")
@@ -536,6 +544,10 @@ class ClassCode:
         if known is None:
             return name in self.used
         return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
+
+
+def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a, b))
 
 
 def is_spec(value: Any) -> bool:

@@ -74,8 +74,13 @@ def class_text(code: ClassCode) -> str:
         return _function_text(code)
     numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
     layer = group.instances[0].base
-    base = "nn.Sequential" if numbered else f"nn.{layer.name}" if layer else "nn.Module"
-    if numbered:
+    chain = body is None and isinstance(group.instances[0].module, torch.nn.Sequential)
+    base = f"nn.{layer.name}" if layer else "nn.Sequential" if numbered or chain else "nn.Module"
+    if chain and not numbered:
+        pairs = [line.removeprefix("self.").partition(" = ") for line in code.lines]
+        parts = ", ".join(f'"{name}": {value}' for name, _, value in pairs)
+        code.lines = [f"super().__init__({{{parts}}})"]
+    elif numbered:
         parts = ", ".join(line.partition(" = ")[2] for line in numbered)
         others = [line for line in code.lines if line not in numbered]
         code.lines = [f"super().__init__({parts})", *others]
@@ -190,6 +195,9 @@ def axes_of(body: Body) -> nn.Axes | None:
     def entry(value: Any) -> nn.Channel | None:
         if isinstance(value, Value) and value.order is not None:
             return nn.Channel(value.order[-1], min_rank=0)
+        if isinstance(value, (tuple, list)) and value:  # the arrays of a list move alike
+            entries = [entry(each) for each in value]
+            return entries[0] if all(e == entries[0] for e in entries) else None
         return None
 
     inputs = [entry(tree) for tree in call.args]

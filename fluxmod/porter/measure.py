@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from .partition import same_number
 from .words import Body, NeedsName, Unported, plain, safe, size_forms
 
 __all__ = ["Measures"]
-
-_SYMBOL = re.compile(r"\bs\d+\b")
 
 
 class Measures:
@@ -118,6 +115,8 @@ class Measures:
             if id(value) in self.text:
                 return self.dimension(value, axis, name)
             if value.symbols[axis]:
+                if isinstance(size.value, torch.SymInt) and not value.symbols[axis].isidentifier():
+                    return self.symbolic(size.value.node.expr)
                 return self.symbol(value.symbols[axis], value)
             if strict:
                 raise Unported("size")
@@ -140,7 +139,7 @@ class Measures:
                 self.body.attrs["math"] = None
             return f"{function}({', '.join(self.size(o, strict=strict) for o in operands)})"
         if isinstance(size.value, torch.SymInt):
-            return self.symbol(str(size.value), None)
+            return self.symbolic(size.value.node.expr)
         return self.literal(size.value)
 
     def dimension(self, value: Value, axis: int, name: list[str]) -> str:
@@ -192,18 +191,30 @@ class Measures:
         if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
             self.named.add(id(owner))
             raise NeedsName
-        parts = _SYMBOL.findall(text)
-        if parts and parts != [text]:  # 4*s77
-            whole = _SYMBOL.sub(lambda m: self.symbol(m[0], None), text)
-            if re.search(r"(?!Max|Min)\b[A-Z]\w*\(", whole):
-                raise Unported(f"the size {text} has no counterpart")
-            return f"({whole.replace('Max(', 'max(').replace('Min(', 'min(')})"
-        if text.lstrip("-").isdigit():
-            return str(self.literal(int(text)))
         if text not in self.named and any(text in v.symbols for v in self.values):
             self.named.add(text)
             raise NeedsName
         raise Unported(f"the size {text} is on no array in scope")
+
+    def symbolic(self, form: Any) -> str:
+        """An expression over symbolic sizes: ``-s0``, ``2 * s1 + 1``."""
+        if form.is_Integer:
+            return self.literal(int(form))
+        try:
+            return self.symbol(str(form), None)
+        except Unported:
+            if not form.args:
+                raise
+        parts = [str(a) if a.is_Integer else self.symbolic(a) for a in form.args]
+        if form.is_Mul and form.args[0] == -1:
+            return f"-{' * '.join(parts[1:])}"
+        if form.is_Mul or form.is_Add:
+            return f"({(' * ' if form.is_Mul else ' + ').join(parts)})"
+        if type(form).__name__ == "FloorDiv":
+            return f"({parts[0]} // {parts[1]})"
+        if type(form).__name__ in ("Max", "Min"):
+            return f"{type(form).__name__.lower()}({', '.join(parts)})"
+        raise Unported(f"the size {form} is on no array in scope")
 
     @property
     def dims(self) -> dict[int, dict[int, str]]:

@@ -17,6 +17,7 @@ from .capture import CallRecord, OpRecord, Trace
 from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, tree_values
 from .repeats import cloned
+from .running import batch_norm
 from .traced import (
     as_size,
     cast_back,
@@ -385,6 +386,9 @@ class _Builder:
             self.same[node] = root
             self.passes(root, op.out)
             self.note(node, op.out)
+            return
+        if name == "batch_norm" and record.args[5] is True:
+            batch_norm(self, record)
             return
         val = node.meta.get("val")
         if isinstance(val, (tuple, list)):

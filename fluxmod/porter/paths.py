@@ -27,7 +27,7 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
     """``layers.0.conv`` as ``self.layers[0].conv``."""
     text, module = "self", root  # type: str, Any
     for name in dotted.split(".") if dotted else []:
-        if isinstance(module, (torch.nn.ModuleDict, torch.nn.ParameterDict)):
+        if _is_dict(module):
             text += f'["{name}"]'
         elif name.isdigit():
             text += f"[{name}]"
@@ -39,6 +39,12 @@ def expression(root: torch.nn.Module, dotted: str) -> str:
             else module[name]
         )
     return text
+
+
+def _is_dict(module: Any) -> bool:
+    """Whether the children have keys; a class with a forward of its own has attributes."""
+    kinds = (torch.nn.ModuleDict, torch.nn.ParameterDict)
+    return isinstance(module, kinds) and type(module).forward is kinds[0].forward
 
 
 def stored_as(root: torch.nn.Module, path: str) -> tuple[str, tuple[int, ...] | None]:

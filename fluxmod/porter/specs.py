@@ -115,7 +115,8 @@ class Specs:
             return leaf
         kind = type(module).__name__
         plain = kind in leaves.CONTAINERS and type(module).__module__.startswith("torch.nn")
-        if id(module) not in self.code and (plain or is_chain(module)):
+        chain = id(module) not in self.code and (plain or is_chain(module))
+        if chain and (plain or not self.is_repeated(module)):
             kind = next(c.__name__ for c in type(module).__mro__ if c.__name__ in leaves.CONTAINERS)
             return Listing(kind, self.attributes(module, path))
         instance = Instance(module, path, base=self.extends.get(id(module)))
@@ -127,6 +128,11 @@ class Specs:
                 instance.attributes.pop(name, None)
         self.instances.append(instance)
         return instance
+
+    def is_repeated(self, module: torch.nn.Module) -> bool:
+        """Whether a Sequential's class names a pattern: several layers, and used several times."""
+        same = sum(type(other) is type(module) for other in self.root.modules())
+        return same > 2 and len(module._modules) > 1
 
     def attributes(self, module: torch.nn.Module, path: str) -> dict[str, Any]:
         """Parameters, buffers and children in torch's order."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from fluxmod._errors import PortError
 
 from .constructors import init_of, recover
 
-__all__ = ["Table", "Tables"]
+__all__ = ["Table", "Tables", "short_code"]
+
+_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 
 _NO_PARAMETERS: Any = {"type_params": []} if "type_params" in ast.FunctionDef._fields else {}
 
@@ -32,6 +35,14 @@ class Table:
 
     lines: tuple[str, ...]
     numbers: tuple[Any, ...]
+
+
+def short_code(text: str) -> Table:
+    """An expression for a table with its numbers as marks, so that others differ in these only."""
+    numbers = [int(n) for n in _NUMBER.findall(text)]
+    marks = iter(range(len(numbers)))
+    marked = _NUMBER.sub(lambda _: f"_number_{next(marks)}_", text)
+    return Table((f"return {marked}",), tuple(numbers))
 
 
 class Tables:

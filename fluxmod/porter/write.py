@@ -63,6 +63,8 @@ class _Writer(Measures):
         self.dtypes: dict[int, str] = {}
         self.last: dict[int, int] = {}
         self.last_use: dict[int, int] = {}
+        self.lists: dict[tuple[int, ...], str] = {}  # sequences of arrays that were passed in
+        self.holders: dict[str, Value] = {}
         self.symbols: dict[str, str] = {}  # sizes that are known by a name here
         self.now = -1
 
@@ -133,6 +135,9 @@ class _Writer(Measures):
             for key, branch in tree.items():
                 self.bind_tree(f"{text}[{key!r}]".replace("'", '"'), branch)
         elif isinstance(tree, (tuple, list)):
+            if tree and all(isinstance(branch, Value) for branch in tree):
+                self.lists.setdefault(tuple(id(branch) for branch in tree), text)
+                self.holders[text] = self.bound[text] = Value((), torch.float32)
             for index, branch in enumerate(tree):
                 self.bind_tree(f"{text}[{index}]", branch)
         elif any(True for _ in symbols_in(tree)):
@@ -193,6 +198,9 @@ class _Writer(Measures):
             for key, places in table.items():
                 reached = max(len(items) if p == len(items) else self.position[p] for p in places)
                 self.last[key] = max(self.last.get(key, 0), reached)
+        for parts, name in self.lists.items():  # a list's name is taken while a part is needed
+            ends = [self.last.get(part, -1) for part in parts]
+            self.last[id(self.holders[name])] = max(ends)
 
     def used(self, item: Any) -> list[Value]:
         if isinstance(item, Call):
@@ -262,6 +270,9 @@ class _Writer(Measures):
         if isinstance(argument, torch.dtype):
             return DTYPES[argument]
         if isinstance(argument, (list, tuple)):
+            known = self.lists.get(tuple(map(id, argument))) if argument else None
+            if known is not None and self.bound.get(known) is self.holders[known]:
+                return known
             inner = ", ".join(self(a) for a in argument)
             if isinstance(argument, list):
                 return f"[{inner}]"

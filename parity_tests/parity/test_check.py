@@ -256,6 +256,15 @@ def test_the_html_page_is_self_contained_and_shows_the_fault(pair):
     assert "<script" not in page
 
 
+def test_layers_that_write_into_their_input_are_replayed():
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(inplace=True))
+    ours = nn.Sequential(nn.Linear(4, 3, rngs=nnx.Rngs(0)), nn.ReLU())
+    convert.to_flax(theirs, ours)
+    parity.check(theirs, ours, torch.randn(5, 4)).require()
+    alone = torch.nn.ReLU(inplace=True)
+    parity.check(alone, nn.ReLU(), torch.randn(5, 4)).require()
+
+
 def test_unknown_levels_and_devices_are_refused():
     with pytest.raises(ValueError, match="L9"):
         parity.Options(levels=("L9",))

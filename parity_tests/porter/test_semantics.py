@@ -282,6 +282,207 @@ def test_a_write_into_a_part_of_a_split_is_refused():
         porter.port(WriteThroughChunk(), torch.randn(3, DIM))
 
 
+class NormAct(nn.BatchNorm2d):
+    def __init__(self, features, eps=1e-5, act=None):
+        super().__init__(features, eps=eps)
+        self.act = act or nn.Identity()
+
+    def forward(self, x):
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        statistics = (self.running_mean, self.running_var)
+        x = F.batch_norm(
+            x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+        return self.act(x)
+
+
+class OwnStatistics(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var, self.scale, None, self.training, 0.2)
+
+
+class MapNorm(nn.LayerNorm):
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class Extended(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = NormAct(4, 1e-3, nn.ReLU())
+        self.norm = MapNorm(4)
+        self.last = NormAct(4)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+class Window(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+        self.table = nn.Parameter(torch.randn(size * size + 1))
+        places = torch.arange(size * size)
+        index = (places // size - (places % size)[:, None]).abs()
+        index[0, 1:] = size * size
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self, x):
+        return x + self.table[self.index].sum()
+
+
+class Windows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = Window(3), Window(5)
+
+    def forward(self, x):
+        return self.large(self.small(x))
+
+
+class Places(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Conv2d(1, 4, 1)
+
+    def forward(self, shape):
+        return self.fc(torch.ones(shape, dtype=self.fc.weight.dtype).cumsum(1)[:, None])
+
+
+class SizesAlone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.places = Places()
+
+    def forward(self, x):
+        N, C, H, W = x.shape
+        x = x * 2
+        x = x + self.places((N, H, W))
+        x = x.reshape(N, 2, 2, H, W).transpose(1, 2).flatten(0, 1)
+        x = x.flatten(2).sum(-1)
+        return x.reshape(N, -1)
+
+
+class Chosen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Conv2d(2, 2, 1)
+        self.width = 2
+        self.forward = self.on_a_part
+
+    def on_a_part(self, x):
+        first, rest = torch.split(x, [self.width, x.shape[1] - self.width], dim=1)
+        return torch.cat((self.fc(first), rest), 1)
+
+
+class Dense(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, 3, padding=1)
+
+    def forward(self, features):
+        return self.conv(F.relu(torch.cat(features, 1)))
+
+
+class DenseBlock(nn.ModuleDict):
+    def __init__(self):
+        super().__init__({f"layer{i}": Dense(4 + 2 * i) for i in range(3)})
+
+    def forward(self, x):
+        features = [x]
+        for layer in self.values():
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class Tree(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.left = Tree(depth - 1) if depth else nn.Conv2d(4, 4, 1)
+        self.right = Tree(depth - 1) if depth else nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.right(self.left(x))
+
+
+class Forest(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tree = Tree(2)
+
+    def forward(self, x):
+        return self.tree(x)
+
+
+class Pattern(nn.Sequential):
+    def __init__(self, width, out, kernel_size=3):
+        layers = [nn.Conv2d(width, out, kernel_size, padding=kernel_size // 2)]
+        super().__init__(*layers, nn.BatchNorm2d(out), nn.ReLU())
+
+
+class Named(nn.Sequential):
+    def __init__(self, width, out):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, out, 1)
+
+
+class Patterns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = Pattern(4, 6), Pattern(6, 8, 1), Pattern(8, 4)
+        self.named = nn.Sequential(Named(4, 6), Named(6, 3), Named(3, 4))
+
+    def forward(self, x):
+        return self.named(self.third(self.second(self.first(x))))
+
+
+MAPS = [Patterns, Extended, OwnStatistics, Windows, SizesAlone, Chosen, DenseBlock, Forest]
+
+
+@pytest.mark.parametrize("case", MAPS, ids=lambda case: case.__name__)
+def test_both_modes_are_torchs_on_maps(case):
+    torch.manual_seed(0)
+    model, x = case(), torch.randn(2, 4, 6, 5)
+    ported = porter.port(model, x)
+    parity.check(model, ported, x, options=LEVELS).require()
+
+
+def test_a_class_that_extends_a_layer_extends_it_here():
+    text = porter.translate(Extended(), torch.randn(2, 4, 6, 5)).text
+    assert "class NormAct(nn.BatchNorm2d):" in text
+    assert text.count("super().__call__(x)") == 2
+    assert "running_mean" not in text
+
+
+def test_a_sequential_that_is_used_several_times_is_a_class():
+    text = porter.translate(Patterns(), torch.randn(2, 4, 6, 5)).text
+    assert "class Pattern(nn.Sequential):" in text
+    assert "class Named(nn.Sequential):" in text
+    assert text.count("nn.BatchNorm2d(") == 2
+
+
+def test_a_table_that_the_constructor_computes_is_one_function():
+    text = porter.translate(Windows(), torch.randn(2, 4, 6, 5)).text
+    assert text.count("def _index(") == 1
+    assert "_index(" in text.partition("class Window(")[2]
+
+
+def test_layers_that_take_a_list_share_a_class():
+    text = porter.translate(DenseBlock(), torch.randn(2, 4, 6, 5)).text
+    assert text.count("class Dense(") == 1
+    assert "jnp.concatenate(features, axis=-1)" in text
+
+
 class AxisOfMap(nn.Module):
     def __init__(self):
         super().__init__()

@@ -48,6 +48,14 @@ def test_there_are_no_numbered_names(name):
     assert not [n for n in names if n.rpartition("_")[2].isdigit() and "_" in n]
 
 
+def test_the_gallery_shows_these_sources():
+    """To renew it: ``python -m parity_tests.porter.gallery docs/gallery.md``."""
+    from parity_tests.porter.gallery import SHOWN
+
+    page = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text()
+    assert [name for name in SHOWN if (GOLDEN / f"{name}.py").read_text() not in page] == []
+
+
 if __name__ == "__main__":
     for each in REVIEWED:
         (GOLDEN / f"{each}.py").write_text(written(each), encoding="utf-8")

@@ -11,15 +11,24 @@ from .layers import _plain
 
 @lower("batch_norm")
 def _batch_norm(s: Scope, op: Op) -> str:
-    x, weight, bias, mean, var, training, _, eps = op.args[:8]
-    if training and mean is not None:
-        raise NotImplementedError("batch_norm that updates statistics, outside a layer")
-    text = call(
-        "F.batch_norm", s(x), s(mean), s(var), training="True" if training else None,
-        scale=None if weight is None else s(weight), bias=None if bias is None else s(bias),
-        eps=None if eps == 1e-5 else repr(eps),
-    )  # fmt: skip
-    return f"{text}[0]"
+    mean, var = op.args[3:5]
+    return f"{call('F.batch_norm', s(op.args[0]), s(mean), s(var), **_affine(s, op))}[0]"
+
+
+@lower("batch_norm.training")
+def _batch_norm_training(s: Scope, op: Op) -> str:
+    affine = _affine(s, op)
+    return call("F.batch_norm", s(op.args[0]), "None", "None", **affine, training="True")
+
+
+def _affine(s: Scope, op: Op) -> dict[str, str | None]:
+    """The settings of a norm that stand before and after its statistics."""
+    weight, bias, eps = op.args[1], op.args[2], op.args[7]
+    return {
+        "scale": None if weight is None else s(weight),
+        "bias": None if bias is None else s(bias),
+        "eps": None if eps == 1e-5 else repr(eps),
+    }
 
 
 @lower("instance_norm")

@@ -103,13 +103,13 @@ def _extent(value: Value, dim: int) -> Any:
 def _cat(s: Scope, op: Op) -> str:
     parts = [v for v in op.args[0] if v.shape != (0,)] or op.args[0][:1]
     dim = given(op, 1, "dim", 0)
-    return call("jnp.concatenate", f"[{', '.join(s(v) for v in parts)}]", axis=dim or None)
+    return call("jnp.concatenate", s(list(parts)), axis=dim or None)
 
 
 @lower("stack")
 def _stack(s: Scope, op: Op) -> str:
     dim = given(op, 1, "dim", 0)
-    return call("jnp.stack", f"[{', '.join(s(v) for v in op.args[0])}]", axis=dim or None)
+    return call("jnp.stack", s(list(op.args[0])), axis=dim or None)
 
 
 @lower("unbind")
