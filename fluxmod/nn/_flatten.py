@@ -56,7 +56,9 @@ class Flatten(Module):
         only_space = self.start_dim >= 1 and (
             self.end_dim < -1 or (self.channels_last is None and 0 < self.end_dim < 3)
         )
-        return Axes(inputs=(channel,), output=Channel(1, min_rank=3) if only_space else None)
+        # the rank that a map of the least rank keeps: what is no map and comes out with it is none
+        left = 4 - (self.end_dim - self.start_dim) if self.end_dim > 0 else 3
+        return Axes(inputs=(channel,), output=Channel(1, min_rank=left) if only_space else None)
 
     def __call__(self, input: jax.Array) -> jax.Array:
         return F.flatten(input, self.start_dim, self.end_dim, channels_last=self.channels_last)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = ["max", "min"]
+from .functional._distance import vector_norm
+
+__all__ = ["max", "min", "norm"]
 
 
 def max(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, jax.Array]:
@@ -27,6 +29,27 @@ def min(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, j
     [[1.0], [1]]
     """
     return _picked(input, jnp.argmin(input, axis=dim, keepdims=True), dim, keepdim)
+
+
+def norm(
+    input: jax.Array,
+    ord: float = 2.0,
+    dim: int | tuple[int, ...] | None = None,
+    keepdim: bool = False,
+) -> jax.Array:
+    """The norm of vectors along any axes; the twin of ``torch.linalg.vector_norm``.
+
+    Its gradient at zero is 0. That of ``jnp.linalg.norm`` is NaN, which takes two axes for a
+    matrix besides.
+
+    >>> float(norm(jnp.array([[3.0, 4.0]])))
+    5.0
+    """
+    axes = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    if not input.ndim:
+        return vector_norm(input[None], float(ord), (0,))[0]
+    found = vector_norm(input, float(ord), tuple(a % input.ndim for a in axes))
+    return found if keepdim else found.squeeze(tuple(a % input.ndim for a in axes))
 
 
 def _picked(

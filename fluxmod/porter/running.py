@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from fluxmod._errors import UnsupportedOpError
+
 from .capture import OpRecord
 from .ir import Op, Value
 from .traced import current_like
@@ -17,6 +19,10 @@ def batch_norm(builder: Any, record: OpRecord) -> None:
     """The operator gives the batch's statistics too; torch moves the running ones by itself."""
     node = record.node
     out = builder.new(node)
+    if out.rank < 2:
+        raise UnsupportedOpError(
+            f"port: batch_norm of an array without an axis of channels\n    at {record.where}"
+        )
     statistics = [Value((out.shape[1],), out.dtype) for _ in range(2)]
     op = builder.plain_op(record, [out, *statistics], "batch_norm.training")
     builder.current.items.append(op)

@@ -189,7 +189,11 @@ def compare(module: One, tensors: list[torch.Tensor]) -> float:
                 if not re.search("not implemented|not differentiable", str(error)):
                     raise  # torch has no derivative of everything
         slopes = {f"gradient {i}": (g, given[i].grad) for i, g in zip(floats, grads, strict=True)}
-        slopes = {k: (g, t) for k, (g, t) in slopes.items() if t is not None}
+        slopes = {
+            k: (g, t.to_dense() if t.is_sparse else t)
+            for k, (g, t) in slopes.items()
+            if t is not None
+        }
         mine = {f"output {i}": np.asarray(g) for i, g in enumerate(got)}
         theirs = {f"output {i}": w.detach().resolve_conj() for i, w in enumerate(want)}
         return same(

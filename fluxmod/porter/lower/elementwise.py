@@ -55,7 +55,9 @@ def _fmod(s: Scope, op: Op) -> str:
 
 @lower("rsub", elementwise=True)
 def _rsub(s: Scope, op: Op) -> str:
-    return f"{_operand(s, op, 1)} - {s(op.args[0])}"
+    alpha = value_of(given(op, 2, "alpha", 1))
+    scale = "" if alpha == 1 else f"{alpha!r} * "
+    return f"{_operand(s, op, 1)} - {scale}{s(op.args[0])}"
 
 
 @lower("pow", elementwise=True)

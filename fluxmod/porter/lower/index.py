@@ -60,6 +60,11 @@ def _index_put(s: Scope, op: Op) -> str:
 def _along(s: Scope, op: Op, verb: str) -> str:
     value, dim, index, new = op.args[:4]
     source = s(new)
+    if not value.rank:
+        if verb not in ("add", "set"):
+            raise NotImplementedError(f"scatter with {verb} into a number")
+        shown = s(value)
+        return f"{shown} + {source}" if verb == "add" else call("jnp.full_like", shown, source)
     if isinstance(new, Value) and new.shape != index.shape:
         cut = ", ".join(f":{n}" for n in index.shape)
         source = f"{source}[{cut}]"
@@ -83,6 +88,8 @@ def _grid(s: Scope, index: Value, dim: int) -> str:
 
 @lower("scatter")
 def _scatter(s: Scope, op: Op) -> str:
+    if op.kwargs.get("reduce") == "multiply":
+        raise NotImplementedError("scatter that multiplies: JAX has no derivative of it")
     return _along(s, op, "add" if op.kwargs.get("reduce") == "add" else "set")
 
 

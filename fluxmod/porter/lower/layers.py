@@ -119,7 +119,12 @@ def _attention(s: Scope, op: Op) -> str:
 @lower("embedding")
 def _embedding(s: Scope, op: Op) -> str:
     table, index = op.args[:2]
-    return call("F.embedding", s(index), s(table))
+    padding = given(op, 2, "padding_idx", -1)
+    by_count = given(op, 3, "scale_grad_by_freq", False)
+    return call(
+        "F.embedding", s(index), s(table), padding_idx=None if padding == -1 else s(padding),
+        scale_grad_by_freq="True" if by_count else None,
+    )  # fmt: skip
 
 
 _CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}

@@ -29,7 +29,7 @@ def _method(name: str, place: int = 1) -> Any:
             dtype = torch.int32
         return call(
             f"{text}.{name}",
-            axis=_axis(given(op, place, "dim")),
+            axis=None if has_no_axes(op) else _axis(given(op, place, "dim")),
             dtype=None if dtype is None else DTYPES[dtype].replace("int64", "int32"),
             keepdims="True" if keep else None,
         )
@@ -117,10 +117,12 @@ def _norm(s: Scope, op: Op) -> str:
         raise NotImplementedError("a norm of matrices")
     order = given(op, 1, "p" if op.name == "norm" else "ord", 2)
     keep = "True" if given(op, 3, "keepdim", False) else None
-    axis = _axis(given(op, 2, "dim"))
+    text, dtype = s(op.args[0]), given(op, 4, "dtype")
+    if isinstance(dtype, torch.dtype):
+        text = f"{text}.astype({DTYPES[dtype]})"
     return call(
-        "jnp.linalg.norm", s(op.args[0]) if axis else f"{s(op.args[0])}.ravel()",
-        ord=None if order in (2, None) else _order(order), axis=axis, keepdims=keep,
+        "ops.norm", text, ord=None if order in (2, None) else _order(order),
+        dim=_axis(given(op, 2, "dim")), keepdim=keep,
     )  # fmt: skip
 
 
@@ -201,7 +203,7 @@ def _diff(s: Scope, op: Op) -> str:
 def _histc(s: Scope, op: Op) -> str:
     """Counts of whole numbers; other bins are not torch's to the last place."""
     bins, low, high = given(op, 1, "bins", 100), given(op, 2, "min", 0), given(op, 3, "max", 0)
-    if low != 0 or high != bins - 1:
+    if low != 0 or high != bins - 1 or bins < 2:  # equal bounds mean those of the data
         raise NotImplementedError("histc with bins that are not the numbers 0 to n - 1")
-    counts = call("jnp.bincount", f"{s(op.args[0])}.astype(int)", length=s(bins))
+    counts = call("jnp.bincount", f"{s(op.args[0])}.astype(int).ravel()", length=s(bins))
     return f"{counts}.astype({DTYPES[op.out.dtype]})"
