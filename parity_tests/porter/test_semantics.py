@@ -634,3 +634,59 @@ def test_a_weight_that_is_stored_transposed_is_written():
     ported = porter.port(model, x)
     for _ in range(2):
         torch.testing.assert_close(torch.tensor(porter.feed(ported, x)), model(x))
+
+
+class Kinds(nn.Module):
+    """One module is called with a word that decides what it does; a layer is in two classes."""
+
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.near, self.far = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+
+        def forward(self, x, kind):
+            return x * self.near if kind == "near" else (x * self.far).relu()
+
+    class Part(nn.Module):
+        def __init__(self, act):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.act = act
+
+        def forward(self, x):
+            return self.act(self.fc(x))
+
+    def __init__(self):
+        super().__init__()
+        act = nn.Tanh()
+        self.scale = self.Scale()
+        self.parts = nn.ModuleList(self.Part(act) for _ in range(2))
+
+    def forward(self, x):
+        for part, kind in zip(self.parts, ("near", "far"), strict=True):
+            x = part(self.scale(x, kind))
+        return x
+
+
+class LastPlaces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 4)
+        self.bias = nn.Parameter(torch.randn(9))
+
+    def forward(self, ids):
+        length = ids.shape[1]
+        return self.embedding(ids) * self.bias[max(0, 9 - length) :][:, None]
+
+
+def test_calls_that_a_word_tells_apart():
+    model, x = Kinds(), torch.randn(2, 4)
+    ported = porter.port(model, x)
+    assert 'kind == "near"' in porter.source(ported)
+    parity.check(model, ported, x, options=LEVELS).require()
+
+
+def test_a_size_with_a_bound():
+    model, ids = LastPlaces(), torch.randint(0, 20, (3, 7))
+    ported = porter.port(model, ids[:2, :5])
+    torch.testing.assert_close(torch.tensor(porter.feed(ported, ids)), model(ids).detach())
