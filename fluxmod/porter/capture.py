@@ -29,7 +29,7 @@ from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError
 
-from .decisions import METHODS, decide
+from .decisions import METHODS, assumption, decide
 from .repeats import Repeats
 from .sites import Numbers, call_site, function_of, source_at
 
@@ -81,6 +81,7 @@ class Trace:
     states: dict[torch.fx.Node, torch.Tensor]  # parameters, buffers and constants
     training: bool
     branches: dict[torch.fx.Node, torch.fx.Graph] = field(default_factory=dict)  # of torch.cond
+    assumed: tuple[str, ...] = ()  # what decisions took for granted
 
 
 class _Recorder:
@@ -102,6 +103,7 @@ class _Recorder:
         self.numbers = Numbers(self.node_of)
         self.repeats = Repeats(module, repeating)
         self.muted = False
+        self.assumed: dict[str, None] = {}
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
     def node_of(self, tensor: torch.Tensor) -> Any:
@@ -174,6 +176,12 @@ class _Recorder:
         if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
             return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
         return out
+
+    def note(self, text: str | None, frame: FrameType) -> None:
+        """Remember what a decision took for granted."""
+        if text:
+            where, _ = self.look(frame)
+            self.assumed.setdefault(f"{text} (at {where})")
 
     def forward(self, record: CallRecord, original: Any, *call: Any) -> Any:
         """Let torch run a module's forward."""
@@ -490,6 +498,7 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
                 node = recorder.node_of(tensor)
                 known = None if node is None else decide(node, recorder.attributes)
                 if known is not None:
+                    recorder.note(assumption(node), sys._getframe(1))
                     return getattr(known, name)()
             return original(tensor)
 
@@ -531,4 +540,5 @@ def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training
     assert recorder.root is not None  # noqa: S101 - for the type checker
     held: dict[torch.fx.Node, Any] = {**recorder.attributes}
     branches = {n: g.graph for n, g in held.items() if isinstance(g, torch.fx.GraphModule)}
-    return Trace(recorder.root, placeholders, inputs, states, training, branches)
+    assumed = tuple(recorder.assumed)
+    return Trace(recorder.root, placeholders, inputs, states, training, branches, assumed)

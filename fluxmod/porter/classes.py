@@ -365,7 +365,9 @@ class ClassCode:
             tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
             return self.unknown_table(specs, name, sizes)
-        parameters, arguments, body = [], [], list(tables[0].lines)
+        parameters: list[str] = []
+        arguments: list[str] = []
+        body = list(tables[0].lines)
         columns: dict[Any, str] = {}
         for index, number in enumerate(tables[0].numbers):
             values = [t.numbers[index] for t in tables]

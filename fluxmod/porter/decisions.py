@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-__all__ = ["METHODS", "decide"]
+__all__ = ["METHODS", "assumption", "decide"]
 
 METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
 _RANDOM = ("bernoulli", "multinomial", "normal", "rand", "uniform", "dropout")
@@ -35,6 +35,19 @@ def decide(node: torch.fx.Node, attributes: Mapping[torch.fx.Node, Any]) -> Any:
     except _Unknown:
         return None
     return first if first.shape == second.shape and torch.equal(first, second) else None
+
+
+def assumption(node: torch.fx.Node) -> str | None:
+    """What a decision takes for granted that torch does not; None if it is certain."""
+    name, first = _name(node), node.args[0] if node.args else None
+    if name in ("logical_not", "bitwise_not") and isinstance(first, torch.fx.Node):
+        return assumption(first)
+    if _guard(node) is None:
+        return None
+    if name in ("lt", "le"):
+        rate = node.args[1]
+        return f"torch leaves a layer out at random, with {rate}; the port keeps it" * bool(rate)
+    return "a guard against infinite values is taken to pass"
 
 
 def _guard(node: Any) -> bool | None:

@@ -200,6 +200,8 @@ def _translate(
     except CaptureError as error:
         training = None
         notes.append(f"training mode could not be traced: {error}")
+    traces = [evaluation] if training is None else [evaluation, training]
+    notes += dict.fromkeys(text for trace in traces for text in trace.assumed)
     seconds["capture"] = time.perf_counter() - start
     start = time.perf_counter()
     leaf_of, declined = _leaf_of(torch_module)

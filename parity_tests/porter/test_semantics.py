@@ -690,3 +690,23 @@ def test_a_size_with_a_bound():
     model, ids = LastPlaces(), torch.randint(0, 20, (3, 7))
     ported = porter.port(model, ids[:2, :5])
     torch.testing.assert_close(torch.tensor(porter.feed(ported, ids)), model(ids).detach())
+
+
+class LayerDrop(Linear):
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        y = torch.relu(x)
+        if not (self.training and torch.rand([]) < self.rate):
+            y = self.fc(y)
+        return y
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_a_layer_that_torch_leaves_out_at_random_is_kept_and_that_is_said(rate):
+    ours = porter.port(LayerDrop(rate), torch.randn(3, DIM))
+    said = [note for note in porter.notes(ours) if "leaves a layer out at random" in note]
+    assert len(said) == (1 if rate else 0), porter.notes(ours)
+    assert not rate or "test_semantics.py:" in said[0]

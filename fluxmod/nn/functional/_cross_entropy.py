@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fluxmod.nn._check import check_floating
 from fluxmod.nn._checked import check_indices
@@ -194,8 +195,18 @@ def _of_labels(
 
 def _over_shares(loss: jax.Array, share: jax.Array, reduction: str, who: str) -> jax.Array:
     if reduction == "mean":
-        return loss.sum() / share.sum()
+        return _total(loss) / _total(share)
     return reduced(loss, reduction, who)
+
+
+def _total(terms: jax.Array) -> jax.Array:
+    """The sum, in two rounds where there are rows: weights of both signs may cancel in it.
+
+    XLA's loops on the CPU add one number to the next, with an error of their count.
+    """
+    if terms.ndim < 2:
+        return terms.sum()
+    return lax.optimization_barrier(terms.sum(range(1, terms.ndim))).sum()
 
 
 def _of_probabilities(
