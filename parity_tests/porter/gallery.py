@@ -42,7 +42,7 @@ def torch_source(model: torch.nn.Module) -> str:
     """The classes of a model in the order of their file."""
     classes = {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
     ordered = sorted(classes, key=lambda cls: inspect.getsourcelines(cls)[1])
-    return "\n\n".join(textwrap.dedent(inspect.getsource(cls)).rstrip() for cls in ordered)
+    return "\n\n\n".join(textwrap.dedent(inspect.getsource(cls)).rstrip() for cls in ordered)
 
 
 def section(name: str) -> Iterator[str]:
