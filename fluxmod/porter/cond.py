@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from fluxmod._errors import UnsupportedOpError
-
 from .capture import OpRecord
 from .ir import Op, Param, Value
-from .traced import current_like, is_random
+from .traced import current_like, is_random, refusal
 
 __all__ = ["cond"]
 
@@ -24,7 +22,7 @@ def cond(builder: Any, record: OpRecord) -> None:
         UnsupportedOpError: another higher-order operator; random numbers in a branch.
     """
     if str(record.node.target) != "cond":
-        raise _refusal(builder, record, f"no lowering for {record.node.target}")
+        raise refusal(builder, record, f"no lowering for {record.node.target}")
     test, *branches, operands = record.args
     graphs = builder.trace.branches
     results = [_branch(builder, graphs[branch], operands, record) for branch in branches]
@@ -56,12 +54,7 @@ def _branch(builder: Any, graph: torch.fx.Graph, operands: Any, record: OpRecord
             return builder.tree(tuple(node.args[0]))
         elif is_random(node):
             what = f"{node.target} draws random numbers in a branch of torch.cond; draw them before"
-            raise _refusal(builder, record, what)
+            raise refusal(builder, record, what)
         else:
             builder.op(OpRecord(node, node.args, dict(node.kwargs), where=record.where))
     return ()
-
-
-def _refusal(builder: Any, record: OpRecord, what: str) -> UnsupportedOpError:
-    place = builder.current.path or "the model itself"
-    return UnsupportedOpError(f"port: {what}\n    in {place}\n    at {record.where}")

@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from fluxmod._errors import UnsupportedOpError
-
 from .capture import OpRecord
 from .ir import Op, Value
-from .traced import current_like
+from .traced import current_like, refusal
 
 __all__ = ["batch_norm"]
 
@@ -20,9 +18,7 @@ def batch_norm(builder: Any, record: OpRecord) -> None:
     node = record.node
     out = builder.new(node)
     if out.rank < 2:
-        raise UnsupportedOpError(
-            f"port: batch_norm of an array without an axis of channels\n    at {record.where}"
-        )
+        raise refusal(builder, record, "batch_norm of an array without an axis of channels")
     statistics = [Value((out.shape[1],), out.dtype) for _ in range(2)]
     op = builder.plain_op(record, [out, *statistics], "batch_norm.training")
     builder.current.items.append(op)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fluxmod._errors import UnsupportedOpError
 from fluxmod._paths import join
 
 from .capture import CallRecord, OpRecord
@@ -22,6 +23,7 @@ __all__ = [
     "node_dtype",
     "paths_of",
     "records_of",
+    "refusal",
     "same_memory",
     "takes_arguments",
     "values_made",
@@ -128,3 +130,12 @@ def paths_of(module: torch.nn.Module) -> dict[int, tuple[str, ...]]:
 def takes_arguments(leaf: Any, record: CallRecord) -> bool:
     """Whether the twin takes the arguments of this call."""
     return leaf.name != "Identity" or len(record.args) == 1
+
+
+def refusal(builder: Any, record: OpRecord, what: str) -> UnsupportedOpError:
+    """The error for an operator that cannot be written, with its module and line."""
+    place = builder.current.path or "the model itself"
+    return UnsupportedOpError(
+        f"port: {type(builder.trace.root.module).__name__} has an obstacle:\n  {what}\n    in "
+        f"{place}\n    at {record.where}"
+    )
