@@ -47,7 +47,7 @@ class Flax:
 
 
 def seq(of, n=4):
-    return of.lib.Sequential(*[of.linear(i + 1) for i in range(n)])
+    return of.lib.Sequential(*[of.linear(i % 12 + 1) for i in range(n)])
 
 
 def items(of, n=4):
