@@ -61,7 +61,7 @@ class Coverage:
                     f"{name}{f' x{n}' if n > 1 else ''}{' (no rule)' * (name in self.missing)}"
                     for name, n in sorted(table.items(), key=lambda row: (-row[1], row[0]))
                 )
-                yield f"  {sum(table.values())} calls of {len(table)} {title}: {shown}"
+                yield f"  {title}: {shown}"
         if self.obstacles:
             yield self.obstacles
 
@@ -77,7 +77,7 @@ def coverage(
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
     >>> print(coverage(net, torch.randn(2, 4)).text())
     Sequential: can be ported
-      2 calls of 2 layers of fluxmod.nn: Linear, ReLU
+      layers of fluxmod.nn: Linear, ReLU
     """
     options = options or Options()
     name = type(torch_module).__name__
