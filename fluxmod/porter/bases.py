@@ -16,6 +16,7 @@ from fluxmod import nn
 
 from . import leaves
 from .capture import CallRecord, OpRecord, Trace
+from .ir import plain_name
 from .leaves import Leaf
 
 __all__ = ["OWN", "Base", "find", "part_of"]
@@ -141,7 +142,7 @@ def _extended(module: torch.nn.Module) -> Leaf | None:
 
 
 def _name(record: OpRecord) -> str:
-    return str(record.node.target).removeprefix("aten.").partition(".")[0]
+    return plain_name(record.node.target)
 
 
 def _fits(record: OpRecord, module: torch.nn.Module, trace: Trace) -> bool:

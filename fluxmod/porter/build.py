@@ -24,7 +24,7 @@ from fluxmod._paths import join
 
 from .specs import plain_tensors
 
-__all__ = ["build"]
+__all__ = ["build", "on_meta"]
 
 
 def build(text: str, name: str, torch_module: torch.nn.Module) -> nnx.Module:
@@ -38,12 +38,17 @@ def build(text: str, name: str, torch_module: torch.nn.Module) -> nnx.Module:
     """
     make = _maker(text, name)
     model = _abstract(make, text, name)
-    if not any(tensor.is_meta for tensor in torch_module.state_dict().values()):
+    if not on_meta(torch_module):
         convert.to_flax(torch_module, model)
     _fill_rest(make, model)
     _same_tables(torch_module, model)
     model.train() if torch_module.training else model.eval()
     return model
+
+
+def on_meta(module: torch.nn.Module) -> bool:
+    """Whether a module's weights, or some of them, are shapes without values."""
+    return any(tensor.is_meta for tensor in module.state_dict().values())
 
 
 def _maker(text: str, name: str) -> Callable[[], nnx.Module]:

@@ -548,10 +548,6 @@ class ClassCode:
         return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
 
 
-def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and bool(torch.equal(a, b))
-
-
 def is_spec(value: Any) -> bool:
     """Whether a value is a module to build."""
     return isinstance(value, (Leaf, Instance, Listing))

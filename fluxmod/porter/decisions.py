@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from .ir import plain_name
+
 __all__ = ["METHODS", "assumption", "decide"]
 
 METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
@@ -64,7 +66,7 @@ def _guard(node: Any) -> bool | None:
 
 
 def _name(node: torch.fx.Node) -> str:
-    return str(node.target).removeprefix("aten.").partition(".")[0]
+    return plain_name(node.target)
 
 
 class _Evaluator:

@@ -18,6 +18,7 @@ __all__ = [
     "map_tree",
     "nodes_of",
     "ops_below",
+    "plain_name",
     "tree_values",
 ]
 
@@ -90,7 +91,7 @@ class Op:
     @property
     def name(self) -> str:
         """The operator without namespace and overload."""
-        return self.target.removeprefix("aten.").partition(".")[0]
+        return plain_name(self.target)
 
 
 @dataclass(eq=False, slots=True, repr=False)
@@ -111,6 +112,11 @@ class Call:
     chain: bool = False  # a plain Sequential: its children are called one after another
     flow: bool = True  # as of an operator
     own: bool = False  # the part of the layer that the module's class extends: super().__call__
+
+
+def plain_name(target: Any) -> str:
+    """An operator's name without ``aten`` and without its overload."""
+    return str(target).removeprefix("aten.").partition(".")[0]
 
 
 def tree_values(tree: Any) -> Iterator[Value]:

@@ -15,7 +15,7 @@ from fluxmod._errors import UnsupportedOpError
 from . import bases, leaves, overrides
 from .capture import CallRecord, OpRecord, Trace
 from .cond import cond
-from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, tree_values
+from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
 from .repeats import cloned
 from .running import batch_norm
 from .traced import (
@@ -354,7 +354,7 @@ class _Builder:
         if not isinstance(target, torch._ops.OpOverload):
             self.python_op(record)
             return
-        name = text.removeprefix("aten.").partition(".")[0]
+        name = plain_name(text)
         if name in _DROPPED:
             return
         number = name.startswith("sym_") and name != "sym_size"

@@ -18,7 +18,7 @@ from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 
 from . import bases, layout, lower, overrides, paths
 from .arrays import as_numbers
-from .build import build
+from .build import build, on_meta
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
@@ -27,7 +27,7 @@ from .ir import Call, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .modes import join_modes
-from .normalise import normalise
+from .normalise import Graph, normalise
 from .partition import (
     attach_sizes,
     choose_results,
@@ -205,28 +205,18 @@ def _translate(
     seconds["capture"] = time.perf_counter() - start
     start = time.perf_counter()
     leaf_of, declined = _leaf_of(torch_module)
-    extended = bases.find(torch_module, [t for t in (evaluation, training) if t is not None])
-    graph = normalise(evaluation, torch_module, leaf_of, extended)
-    other = normalise(training, torch_module, leaf_of, extended) if training is not None else None
-    for each in (graph, other):
-        if each is not None:
-            lift(each.root)
-            prune(each.root)
-            _missing(each.root, torch_module)
-            simplify_writes(each.root)
-    if other is not None:
-        pair_modes(graph.root, other.root)
+    extended = bases.find(torch_module, traces)
+    graphs = [normalise(trace, torch_module, leaf_of, extended) for trace in traces]
+    for each in graphs:
+        lift(each.root)
+        prune(each.root)
+        _missing(each.root, torch_module)
+        simplify_writes(each.root)
+    if len(graphs) > 1:
+        pair_modes(graphs[0].root, graphs[1].root)
     programs = []
-    for each in (graph, other):
-        if each is None:
-            continue
-        fuse_subscripts(each.root)
-        attach_sizes(each.root)
-        prune(each.root)
-        choose_results(each.root)
-        elementwise = frozenset(lower.ELEMENTWISE)
-        layout.assign(each, elementwise, torch=options.layout == "torch")
-        prune(each.root)
+    for each in graphs:
+        _arrange(each, torch=options.layout == "torch")
         mark_chains(each.root)
         program = _Program(torch_module, declined)
         program.run(each.root)
@@ -237,9 +227,19 @@ def _translate(
     return result
 
 
+def _arrange(graph: Graph, *, torch: bool) -> None:
+    """Bring a graph into the form that the writer takes: sizes by name, axes in their order."""
+    fuse_subscripts(graph.root)
+    attach_sizes(graph.root)
+    prune(graph.root)
+    choose_results(graph.root)
+    layout.assign(graph, frozenset(lower.ELEMENTWISE), torch=torch)
+    prune(graph.root)
+
+
 def beside(root: torch.nn.Module, inputs: Any) -> Any:
     """Inputs on the meta device if the model is there: torch does not mix it with others."""
-    if not any(tensor.is_meta for tensor in root.state_dict().values()):
+    if not on_meta(root):
         return inputs
     return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), inputs)
 
@@ -328,12 +328,7 @@ def _straight(module: torch.nn.Module) -> Body:
     """The body of a module without arguments, weights and children: what computes a table."""
     graph = normalise(capture(module, (), {}, training=False), module)
     simplify_writes(graph.root)
-    fuse_subscripts(graph.root)
-    attach_sizes(graph.root)
-    prune(graph.root)
-    choose_results(graph.root)
-    layout.assign(graph, frozenset(lower.ELEMENTWISE), torch=True)
-    prune(graph.root)
+    _arrange(graph, torch=True)
     program = _Program(module, set())
     _missing(graph.root, module)
     program.write(graph.root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fluxmod.porter.ir import plain_name
+
 from . import create, elementwise, index, layers, linalg, rare, reduce, shape  # noqa: F401 - they register
 from ._table import DTYPES as DTYPES
 from ._table import ELEMENTWISE as ELEMENTWISE
@@ -16,5 +18,5 @@ def rule_of(target: str) -> Rule | None:
     """The rule of an operator: by name and overload, or by name."""
     if target in TABLE:
         return TABLE[target]
-    plain = target.removeprefix("aten.").partition(".")[0]
+    plain = plain_name(target)
     return TABLE.get(plain) or TABLE.get(target.rpartition(".")[0])
