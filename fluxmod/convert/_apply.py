@@ -56,7 +56,7 @@ def apply(work: Plan) -> None:
     """Move the weights of a plan without problems; all are read before the first is written."""
     values = [(match.slot, _load(match)) for match in work.matched]
     _check_ties(values)
-    for slot, value in values:
+    for slot, value in _whole(values):
         current = slot.variable.get_value()
         sharding = getattr(current, "sharding", None)
         placed = isinstance(current, jax.Array) and sharding is not None
@@ -86,11 +86,28 @@ def _load(match: Match) -> np.ndarray:
     return np.array(slot.leaf.to_flax(array), dtype=slot.stored_dtype, order="C")
 
 
+def _whole(values: list[tuple[Slot, np.ndarray]]) -> list[tuple[Slot, np.ndarray]]:
+    """The layers of a stack as one array; those that were not loaded keep their values."""
+    whole: dict[int, tuple[Slot, np.ndarray]] = {}
+    for slot, value in values:
+        key = id(slot.variable)
+        if not slot.index:
+            whole[key] = (slot, value)
+            continue
+        if key not in whole:
+            current = slot.variable.get_value()
+            known = isinstance(current, jax.Array)
+            start = np.array(current) if known else np.zeros(current.shape, current.dtype)
+            whole[key] = (slot, start)
+        whole[key][1][slot.index] = value
+    return list(whole.values())
+
+
 def _check_ties(values: Iterable[tuple[Slot, np.ndarray]]) -> None:
     """Names of one Variable must carry equal values."""
-    first: dict[int, tuple[Slot, np.ndarray]] = {}
+    first: dict[Any, tuple[Slot, np.ndarray]] = {}
     for slot, value in values:
-        other, known = first.setdefault(id(slot.variable), (slot, value))
+        other, known = first.setdefault(slot.place, (slot, value))
         if known.tobytes() != value.tobytes():
             raise LayoutError(
                 f"convert: {other.key} and {slot.key} are one Variable in the model and have "

@@ -37,6 +37,7 @@ def named_parameters(model: Any, *, remove_duplicate: bool = True) -> Iterator[t
     """Yield ``(torch name, Variable)`` for every parameter, in torch's order.
 
     Frozen parameters are listed too. The Variable has Flax's layout; ``state_dict`` gives torch's.
+    A stack's Variable holds the parameters of all layers and is listed once: ``blocks.*.weight``.
 
     >>> from fluxmod import nn
     >>> [name for name, _ in named_parameters(nn.Linear(2, 3, rngs=nnx.Rngs(0)))]
@@ -46,9 +47,12 @@ def named_parameters(model: Any, *, remove_duplicate: bool = True) -> Iterator[t
     """
     seen: set[int] = set()
     for slot in slots(model):
-        if slot.is_parameter and not (remove_duplicate and id(slot.variable) in seen):
-            seen.add(id(slot.variable))
-            yield slot.key, slot.variable
+        if not slot.is_parameter or (
+            id(slot.variable) in seen and (remove_duplicate or slot.index)
+        ):
+            continue
+        seen.add(id(slot.variable))
+        yield slot.name, slot.variable
 
 
 def parameter_count(model: Any, *, trainable_only: bool = False) -> int:
@@ -139,6 +143,7 @@ def _set_requires_grad(model: Any, paths: tuple[str, ...], *, value: bool) -> li
         named = [((name,), p) for name, p in model.named_parameters(remove_duplicate=False)]
     else:
         named = [((s.key, s.path), s.variable) for s in slots(model) if s.is_parameter]
+        _whole_stacks(model, paths)
     wanted = paths or ("",)
     known = [name for names, _ in named for name in names]
     unknown = [path for path in wanted if not any(is_within(name, path) for name in known)]
@@ -163,6 +168,22 @@ def _set_requires_grad(model: Any, paths: tuple[str, ...], *, value: bool) -> li
     return changed
 
 
+def _whole_stacks(model: nnx.Module, paths: tuple[str, ...]) -> None:
+    """Refuse a part of a stack: its layers share one Variable, which is trained or not."""
+    hit: dict[int, list[tuple[Slot, bool]]] = {}
+    for slot in slots(model):
+        if slot.is_parameter and slot.index:
+            inside = any(is_within(name, path) for name in (slot.key, slot.path) for path in paths)
+            hit.setdefault(id(slot.variable), []).append((slot, inside))
+    parts = [found for found in hit.values() if len({inside for _, inside in found}) > 1]
+    if parts and paths:
+        names = ", ".join(slot.key for slot, inside in parts[0] if inside)
+        raise ConvertError(
+            f"freeze: {names} is a part of {parts[0][0][0].path}, which holds {len(parts[0])} layers "
+            "in one array. Freeze all of them, or port without scan. Nothing was changed."
+        )
+
+
 def _is_torch(model: Any) -> bool:
     """Whether this is a torch module, told by what it offers."""
     return hasattr(model, "named_parameters") and hasattr(model, "requires_grad_")
@@ -170,11 +191,11 @@ def _is_torch(model: Any) -> bool:
 
 def trainable_slots(model: nnx.Module) -> list[Slot]:
     """Parameters that are trained, each once, in torch's order: an optimizer's ``params``."""
-    seen: set[int] = set()
+    seen: set[Any] = set()
     chosen = []
     for slot in slots(model):
         trained = slot.is_parameter and slot.variable.get_metadata("requires_grad", True)
-        if trained and id(slot.variable) not in seen:
-            seen.add(id(slot.variable))
+        if trained and slot.place not in seen:
+            seen.add(slot.place)
             chosen.append(slot)
     return chosen

@@ -112,15 +112,15 @@ def plan(source: Any, model: nnx.Module, *, cast: bool = False) -> Plan:
     weights = read(source)
     places = list(slots(model))
     matched = tuple(Match(slot, weights[slot.key]) for slot in places if slot.key in weights)
-    filled = {id(match.slot.variable) for match in matched}
+    filled = {match.slot.place for match in matched}
     absent = [slot for slot in places if slot.key not in weights]
     known = {slot.key for slot in places}
     return Plan(
         origin=weights.origin,
         target=type(model).__name__,
         matched=matched,
-        tied=tuple(slot.key for slot in absent if id(slot.variable) in filled),
-        missing=tuple(slot.key for slot in absent if id(slot.variable) not in filled),
+        tied=tuple(slot.key for slot in absent if slot.place in filled),
+        missing=tuple(slot.key for slot in absent if slot.place not in filled),
         unexpected=tuple(key for key in weights if key not in known),
         problems=(*_misfits(matched, cast), *_broken_ties(weights, places)),
     )
@@ -135,7 +135,7 @@ def _misfits(matched: Iterable[Match], cast: bool) -> list[Problem]:
                     slot.key,
                     LayoutError,
                     f"shape       {slot.key}: expected torch shape {slot.torch_shape} (Flax "
-                    f"{slot.shape} at {slot.path}), got {weight.shape}.",
+                    f"{slot.shape} at {slot.where}), got {weight.shape}.",
                 )
             )
         if reason := _dtype_problem(slot, weight, cast):
@@ -164,7 +164,7 @@ def _broken_ties(weights: Source, places: Iterable[Slot]) -> list[Problem]:
     by_key = {slot.key: slot for slot in places}
     problems = []
     for keys in weights.tied():
-        variables = {id(by_key[key].variable) for key in keys if key in by_key}
+        variables = {by_key[key].place for key in keys if key in by_key}
         if len(variables) > 1:
             problems.append(
                 Problem(

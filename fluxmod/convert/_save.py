@@ -84,7 +84,7 @@ def save(
 def _from_model(model: nnx.Module) -> Source:
     """A Flax model as a source whose ties are known."""
     weights = {
-        s.key: Weight(s.torch_shape, s.dtype, s.to_numpy, (id(s.variable), s.leaf.perm))
+        s.key: Weight(s.torch_shape, s.dtype, s.to_numpy, (s.place, s.leaf.perm))
         for s in slots(model)
     }
     return Source(weights, type(model).__name__)

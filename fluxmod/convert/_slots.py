@@ -12,6 +12,7 @@ from flax import nnx
 
 from fluxmod import nn
 from fluxmod._paths import join
+from fluxmod.nn._stack import Place, places
 from fluxmod.nn.rules import Leaf, leaves_of
 
 __all__ = ["Slot", "slots"]
@@ -19,12 +20,33 @@ __all__ = ["Slot", "slots"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One weight: its torch key, its Flax path, its Variable and the rule between them."""
+    """One weight: its torch key, its Flax path, its Variable and the rule between them.
+
+    In a stack of equal blocks several weights of torch are one Variable; ``index`` says which entry
+    of its leading axes is meant, ``stack`` is their common name, ``blocks.*.weight``.
+    """
 
     key: str
     path: str
     leaf: Leaf
     variable: nnx.Variable[Any]
+    index: tuple[int, ...] = ()
+    stack: str = ""
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What holds the weight; equal for tied ones."""
+        return (id(self.variable), *self.index)
+
+    @property
+    def where(self) -> str:
+        """The Flax path, with the entry that is meant."""
+        return f"{self.path}[{', '.join(map(str, self.index))}]" if self.index else self.path
+
+    @property
+    def name(self) -> str:
+        """The torch key; of a Variable that holds all layers of a stack, with stars for numbers."""
+        return self.stack or self.key
 
     @property
     def is_parameter(self) -> bool:
@@ -33,8 +55,8 @@ class Slot:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in Flax."""
-        return tuple(self.variable.get_value().shape)
+        """Shape in Flax, of one layer."""
+        return tuple(self.variable.get_value().shape[len(self.index) :])
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
@@ -53,7 +75,7 @@ class Slot:
 
     def to_numpy(self) -> np.ndarray:
         """Return a copy in torch's layout and dtype."""
-        array = np.asarray(jax.device_get(self.variable.get_value()))
+        array = np.asarray(jax.device_get(self.variable.get_value()))[self.index]
         return np.array(self.leaf.to_torch(array), dtype=np.dtype(self.dtype), order="C")
 
 
@@ -61,28 +83,31 @@ def slots(model: nnx.Module) -> Iterator[Slot]:
     """Yield every weight in the order of torch's ``state_dict``.
 
     Within a module parameters come before buffers, and both before the children. A tied weight is
-    listed under each of its names. Buffers that are not persistent and random state are left out.
+    listed under each of its names, a stack layer by layer. Buffers that are not persistent and
+    random state are left out.
 
     >>> layer = nn.Sequential(nn.Linear(2, 3, rngs=nnx.Rngs(0)))
     >>> [(s.key, s.path, s.torch_shape) for s in slots(layer)]
     [('0.weight', '0.kernel', (3, 2)), ('0.bias', '0.bias', (3,))]
     """
-    for path, module in nn.named_modules(model, remove_duplicate=False):
-        own = list(_own_slots(path, module))
+    for place in places(model):
+        own = list(_own_slots(place))
         yield from (slot for slot in own if slot.is_parameter)
         yield from (slot for slot in own if not slot.is_parameter)
 
 
-def _own_slots(path: str, module: nnx.Module) -> Iterator[Slot]:
-    variables = dict(nn.named_variables(module))
-    for leaf in leaves_of(module):
+def _own_slots(place: Place) -> Iterator[Slot]:
+    variables = dict(nn.named_variables(place.module))
+    for leaf in leaves_of(place.module):
         variable = variables.pop(leaf.flax, None)
         if variable is not None:
-            yield _slot(path, leaf, variable)
+            yield _slot(place, leaf, variable)
     for name, variable in variables.items():
         if variable.get_metadata("persistent", True):
-            yield _slot(path, Leaf(name, name), variable)
+            yield _slot(place, Leaf(name, name), variable)
 
 
-def _slot(path: str, leaf: Leaf, variable: nnx.Variable[Any]) -> Slot:
-    return Slot(join(path, leaf.torch), join(path, leaf.flax), leaf, variable)
+def _slot(place: Place, leaf: Leaf, variable: nnx.Variable[Any]) -> Slot:
+    key, path = join(place.key, leaf.torch), join(place.path, leaf.flax)
+    stack = join(place.stack, leaf.torch) if place.index else ""
+    return Slot(key, path, leaf, variable, place.index, stack)

@@ -116,10 +116,10 @@ def _by_identity(tensors: Sequence[Any], torch_model: Any) -> list[str]:
 
 def _by_order(model: nnx.Module, count: int) -> list[Slot]:
     """All parameters, or only the trained ones, whichever the optimizer has."""
-    first: dict[int, Slot] = {}
+    first: dict[Any, Slot] = {}
     for slot in slots(model):
         if slot.is_parameter:
-            first.setdefault(id(slot.variable), slot)
+            first.setdefault(slot.place, slot)
     every, trained = list(first.values()), trainable_slots(model)
     for chosen in (every, trained):
         if len(chosen) == count:

@@ -63,6 +63,8 @@ class Module(nnx.Module):
     """
 
     deterministic: bool = False
+    stacked: tuple[str, ...] = ()
+    """Paths of children that are stacks of equal blocks, run by ``nnx.scan``."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

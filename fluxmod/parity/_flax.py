@@ -253,10 +253,10 @@ FLOAT_PARAMS = nnx.All(nnx.Param, _is_float)
 def _by_key(places: list[Slot], grads: nnx.Module) -> dict[str, np.ndarray]:
     """Parameter gradients under torch's keys, each tied parameter once."""
     result: dict[str, np.ndarray] = {}
-    seen: set[int] = set()
+    seen: set[Any] = set()
     for slot in slots(grads):
-        if slot.is_parameter and id(slot.variable) not in seen:
-            seen.add(id(slot.variable))
+        if slot.is_parameter and slot.place not in seen:
+            seen.add(slot.place)
             result[slot.key] = slot.to_numpy()
     known = {slot.key for slot in places}
     return {key: value for key, value in result.items() if key in known}
