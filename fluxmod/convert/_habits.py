@@ -179,8 +179,8 @@ def _whole_stacks(model: nnx.Module, paths: tuple[str, ...]) -> None:
     if parts and paths:
         names = ", ".join(slot.key for slot, inside in parts[0] if inside)
         raise ConvertError(
-            f"freeze: {names} is a part of {parts[0][0][0].path}, which holds {len(parts[0])} layers "
-            "in one array. Freeze all of them, or port without scan. Nothing was changed."
+            f"freeze: {names} is a part of {parts[0][0][0].path}, which holds {len(parts[0])} "
+            "layers in one array. Freeze all of them, or port without scan. Nothing was changed."
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,49 @@ class _Tape:
         return jnp.take(mask, rows, axis=0, mode="clip")
 
 
+class _Counting(_Tape):
+    """Counts the draws of one round of a scan: their shapes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.asked: list[tuple[tuple[int, ...], bool]] = []
+
+    def next(self, shape: tuple[int, ...], same_order: bool) -> jax.Array:
+        self.asked.append((shape, same_order))
+        return jnp.ones(shape)
+
+
+def _scanning(scan: Callable[..., Any]) -> Callable[..., Any]:
+    """``jax.lax.scan`` whose rounds each take their own masks, as a Python loop's would."""
+
+    def replayed(f: Any, init: Any, xs: Any = None, length: int | None = None, **rest: Any) -> Any:
+        tape = _tape.get()
+        counting = _Counting()
+        token = _tape.set(counting)
+        try:
+            jax.eval_shape(lambda init, xs: f(init, jax.tree.map(lambda x: x[0], xs)), init, xs)
+        finally:
+            _tape.reset(token)
+        if tape is None or not counting.asked:
+            return scan(f, init, xs, length, **rest)
+        rounds = length if length is not None else jax.tree.leaves(xs)[0].shape[0]
+        drawn = [[tape.next(*asked) for asked in counting.asked] for _ in range(rounds)]
+        if rest.get("reverse"):
+            drawn = drawn[::-1]
+        masks = [jnp.stack(column) for column in zip(*drawn, strict=True)]
+
+        def one(carry: Any, given: Any) -> Any:
+            token = _tape.set(_Tape(given[1]))
+            try:
+                return f(carry, given[0])
+            finally:
+                _tape.reset(token)
+
+        return scan(one, init, (xs, masks), rounds, **rest)
+
+    return replayed
+
+
 _tape: ContextVar[_Tape | None] = ContextVar("fluxmod_mask_tape", default=None)
 
 
@@ -62,8 +106,8 @@ def replay(masks: Sequence[Any]) -> Iterator[None]:
     """Give ``masks`` to the draws inside the block, in order, instead of random ones.
 
     Masks have torch's order of axes; where a mask fits only after the channel axis is moved to the
-    end, it is moved. Raises ReplayError when a mask fits both ways, fits no way, or the number of
-    draws differs.
+    end, it is moved. The rounds of a ``jax.lax.scan`` take theirs one after another. Raises
+    ReplayError when a mask fits both ways, fits no way, or the number of draws differs.
 
     >>> with replay([np.array([1.0, 0.0])]):
     ...     keep_mask(None, 0.5, (2,)).tolist()
@@ -72,7 +116,8 @@ def replay(masks: Sequence[Any]) -> Iterator[None]:
     tape = _Tape(masks)
     token = _tape.set(tape)
     try:
-        yield
+        with mock.patch.object(jax.lax, "scan", _scanning(jax.lax.scan)):
+            yield
     finally:
         _tape.reset(token)
     tape.skip_numbers()
