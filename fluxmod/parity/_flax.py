@@ -16,6 +16,7 @@ from fluxmod.convert import Slot, slots
 from fluxmod.nn import Axes, named_modules
 from fluxmod.nn._check import x64_enabled
 from fluxmod.nn._random import replay
+from fluxmod.nn._stack import places
 
 from ._run import Run
 from ._trees import is_array, leaves
@@ -96,38 +97,52 @@ def outputs_in_place(
     axes: Axes,
     masks: Sequence[np.ndarray],
 ) -> dict[str, tuple[Any, dict[str, np.ndarray]]]:
-    """Run a float64 copy once; return what every submodule got, and gave in torch's layouts."""
+    """Run a float64 copy once; return what every submodule got, and gave in torch's layouts.
+
+    A stack is run layer by layer, as JAX does without compilation.
+    """
     seen: dict[str, tuple[Any, dict[str, np.ndarray]]] = {}
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         twin, _ = cast_model(model, np.float64)
         twin.train() if training else twin.eval()
-        for path, module in named_modules(twin):
-            if path:
-                _watch(module, path, seen)
+        found: dict[int, tuple[nnx.Module, list[str]]] = {}
+        for place in places(twin):
+            _, keys = found.setdefault(id(place.module), (place.module, []))
+            if not keys or place.index:
+                keys.append(place.key)
+        for module, keys in found.values():
+            if keys != [""]:
+                _watch(module, keys, seen)
         names, flat, treedef = _flatten_call(args, _taken(twin, kwargs))
         moved = [
             _to_flax(n, a, axes, np.float64) if is_array(a) else a
             for n, a in zip(names, flat, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(treedef, moved)
-        with replay(masks):
+        stacks = any(len(keys) > 1 for _, keys in found.values())
+        with replay(masks), jax.disable_jit() if stacks else nullcontext():
             twin(*args, **kwargs)
     return seen
 
 
-def _watch(module: nnx.Module, path: str, seen: dict[str, Any]) -> None:
-    """Keep the first arguments and result of one instance, by a subclass of its own."""
+def _watch(module: nnx.Module, keys: list[str], seen: dict[str, Any]) -> None:
+    """Keep the first arguments and result of one instance, by a subclass of its own.
+
+    Args:
+        keys: its torch path; of a part of a stack one for each layer, in the order of the calls.
+    """
     cls = type(module)
+    rest = list(keys)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = cls.__call__(self, *args, **kwargs)
-        if path not in seen:
+        if rest and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, result))):
             declared = getattr(self, "axes", Axes())
             outputs = {
                 name: _to_torch(value, _output_entry(declared, i))
                 for i, (name, value) in enumerate(leaves(result))
             }
-            seen[path] = ([*args, kwargs], outputs)
+            seen[rest.pop(0)] = ([*args, kwargs], outputs)
         return result
 
     object.__setattr__(module, "__class__", type(cls.__name__, (cls,), {"__call__": call}))

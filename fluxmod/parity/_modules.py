@@ -10,6 +10,7 @@ from flax import nnx
 
 from fluxmod import nn
 from fluxmod._errors import LayoutError
+from fluxmod.nn._stack import named_layers
 
 from ._flax import outputs_in_place, run_flax
 from ._run import FAULTS, Call, Run, cotangents, fault_text
@@ -31,11 +32,12 @@ def module_rows(
 ) -> list[Row]:
     """Replay each recorded call in both frameworks, in isolation, and compare by L1.
 
-    No error accumulates from layer to layer. Submodules that only one framework has, and those
-    whose order of axes cannot be derived, are left to the comparison of the whole.
+    No error accumulates from layer to layer. A layer of a stack is taken out of it. Submodules that
+    only one framework has, and those whose order of axes cannot be derived, are left to the
+    comparison of the whole.
     """
     theirs = dict(torch_module.named_modules(remove_duplicate=False))
-    ours = dict(nn.named_modules(flax_model, remove_duplicate=False))
+    ours = dict(named_layers(flax_model))
     rows: list[Row] = []
     for path, call in calls.items():
         if path in ours:
