@@ -21,6 +21,7 @@ from flax import nnx
 from fluxmod import convert, nn
 from fluxmod._errors import PortError
 from fluxmod._paths import join
+from fluxmod.nn._stack import places
 
 from .specs import plain_tensors
 
@@ -121,14 +122,15 @@ def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
     found = dict(module.named_buffers())
     for owner, each in module.named_modules():
         found |= {join(owner, name): tensor for name, tensor in plain_tensors(each)}
-    for path, part in nn.named_modules(model):
-        for name, variable in nn.named_variables(part):
-            tensor = found.get(join(path, name))
+    for place in places(model):
+        for name, variable in nn.named_variables(place.module):
+            tensor = found.get(join(place.key, name))
             if tensor is None or tensor.is_meta or variable.get_metadata("persistent", True):
                 continue
             value = variable.get_value()
-            if tuple(tensor.shape) == value.shape:
-                variable.set_value(jnp.asarray(tensor.detach().cpu().numpy(), value.dtype))
+            if tuple(tensor.shape) == value.shape[len(place.index) :]:
+                new = jnp.asarray(tensor.detach().cpu().numpy(), value.dtype)
+                variable.set_value(value.at[place.index].set(new) if place.index else new)
 
 
 def _our_fault(text: str, name: str, error: Exception) -> PortError:

@@ -27,6 +27,7 @@ from .constructors import (
 from .groups import Group
 from .leaves import Leaf
 from .lower import DTYPES
+from .scan import Run
 from .specs import Alias, Array, Instance, Listing
 from .tables import Tables, short_code
 from .words import Body, Unported, literal, safe
@@ -59,6 +60,7 @@ class ClassCode:
         self.obstacles: list[str] = []
         self.collecting = True
         self.resolved: set[str] = set()
+        self.runs: dict[int, Run] = {}  # lists of equal blocks, by identity
 
     def run(self) -> None:
         """Collect what the source says first, then write."""
@@ -309,9 +311,10 @@ class ClassCode:
         if len(runs) == 1 and runs[0][1] > 1:
             count = self.value([runs[0][1]] * len(specs), repetitions(node), "depth")
             loop = f"{runs[0][0]} for _ in range({count})"
-            if kind in ("ModuleList", "ParameterList"):
-                return f"nn.{kind}({loop})"
-            return f"nn.{kind}(*({loop}))"
+            plain = kind in ("ModuleList", "ParameterList")
+            text = f"nn.{kind}({loop})" if plain else f"nn.{kind}(*({loop}))"
+            self.runs[id(specs[0])] = Run(text, runs[0][0], count)
+            return text
         parts = []
         for text, count in runs:
             if count > 2:

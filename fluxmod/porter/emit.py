@@ -16,6 +16,7 @@ from .ir import Value, tree_values
 from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
+from .scan import Stacks
 from .style import WIDTH, statement
 from .words import Body
 
@@ -30,9 +31,14 @@ def module_text(
     origin: str,
     functions: dict[str, list[str]],
     further: Callable[[str], list[str]] = lambda body: [],
+    *,
+    scan: bool = False,
 ) -> str:
-    """The whole file; ``further`` says what else a text has to import."""
-    classes = [class_text(code) for code in codes]
+    """The whole file; ``further`` says what else a text has to import.
+
+    With ``scan`` loops over equal blocks become ``nnx.scan``.
+    """
+    classes = [class_text(code, codes if scan else None) for code in codes]
     helpers = [_helper_text(name, lines) for name, lines in functions.items()]
     body = "\n\n\n".join([*helpers, *classes])
     names = sorted(code.group.name for code in codes)
@@ -66,14 +72,21 @@ def _helper_text(name: str, lines: list[str]) -> str:
     return "\n".join(text)
 
 
-def class_text(code: ClassCode) -> str:
-    """One class."""
+def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
+    """One class; ``stacking`` are all of them where loops are to become scans."""
     group = code.group
     body = group.body
     if group.instances[0].is_function:
         return _function_text(code)
     numbered = [line for line in code.lines if re.match(r"self\.\d+ = ", line)]
     layer = group.instances[0].base
+    called = _called(code) if body is not None else []
+    stacked: list[str] = []
+    if stacking is not None:
+        others = [line for c in stacking if c is not code for line in [*c.lines, *c.group.lines]]
+        stacks = Stacks(code, called, "\n".join(others))
+        called, stacked = stacks.lines, stacks.paths
+        code.tables.notes.extend(stacks.notes)
     chain = body is None and isinstance(group.instances[0].module, torch.nn.Sequential)
     base = f"nn.{layer.name}" if layer else "nn.Sequential" if numbered or chain else "nn.Module"
     if chain and not numbered:
@@ -90,6 +103,9 @@ def class_text(code: ClassCode) -> str:
         lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
     elif layer is not None and layer.axes() != nn.SAME:
         lines += ["    axes = nn.SAME", ""]
+    if stacked:
+        shown = ", ".join(f'"{path}"' for path in stacked)
+        lines += [f"    stacked = ({shown}{',' if len(stacked) == 1 else ''})", ""]
     if code.constants:
         lines += [f"    {name} = {value!r}" for name, value in code.constants.items()] + [""]
     if code.lines:
@@ -101,12 +117,17 @@ def class_text(code: ClassCode) -> str:
         lines.append("")
     if body is not None:
         lines += _call_signature(group, body)
-        replaced = [_substitute(line, code) for line in group.lines]
-        for line in rolled(unpacked(replaced), code.group.instances[0].module):
+        for line in called:
             lines += statement(line, 8)
     while lines and not lines[-1]:
         lines.pop()
     return "\n".join(lines)
+
+
+def _called(code: ClassCode) -> list[str]:
+    """The statements of the call."""
+    replaced = [_substitute(line, code) for line in code.group.lines]
+    return rolled(unpacked(replaced), code.group.instances[0].module)
 
 
 def _function_text(code: ClassCode) -> str:

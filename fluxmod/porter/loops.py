@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["rolled", "unpacked"]
+__all__ = ["rolled", "singular", "unpacked"]
 
 _CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
 _UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
@@ -129,7 +129,7 @@ def _loop(
 ) -> list[str]:  # fmt: skip
     taken = set(re.findall(r"\b\w+\b", " ".join(lines)))
     indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
-    names = {other: _singular(other, taken) for other in others}
+    names = {other: singular(other, taken) for other in others}
     body = []
     for line in lines[start : start + length]:
         for other, name in names.items():
@@ -155,7 +155,8 @@ def _size(module: torch.nn.Module, path: str) -> int:
     return len(found)  # type: ignore[arg-type]
 
 
-def _singular(path: str, taken: set[str]) -> str:
+def singular(path: str, taken: set[str]) -> str:
+    """What one child of a list is called: ``block`` of ``self.blocks``."""
     name = re.findall(r"\w+", path)[-1]
     match = _NUMBERED.match(name)
     base = match[1] if match else "layer"

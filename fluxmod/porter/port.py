@@ -60,12 +60,15 @@ class Options:
             path): a function of arrays in torch's order of axes, or a class of ``nnx.Module``
             whose constructor's arguments are attributes of the torch module. Functions and
             classes, or their dotted names; the written file imports them.
+        scan: a loop over equal blocks becomes ``nnx.scan`` over stacked parameters, so that the time
+            to compile does not grow with depth; ``porter.notes`` says which loops stay, and why.
         kwargs: forward arguments that are called ``options`` in the model's own signature.
     """
 
     layout: str = "flax"
     dynamic: Mapping[str, Sequence[int]] | None = None
     overrides: Mapping[Any, Any] = field(default_factory=dict)
+    scan: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -221,7 +224,7 @@ def _translate(
         program = _Program(torch_module, declined)
         program.run(each.root)
         programs.append((each, program))
-    result = _assemble(torch_module, programs, notes, declined)
+    result = _assemble(torch_module, programs, notes, declined, scan=options.scan)
     seconds["write"] = time.perf_counter() - start
     result.seconds.update(seconds)
     return result
@@ -249,6 +252,8 @@ def _assemble(
     programs: list[tuple[Any, _Program]],
     notes: list[str],
     declined: set[str],
+    *,
+    scan: bool,
 ) -> Port:
     graph, program = programs[0]
     layers: dict[str, Leaf] = {}
@@ -307,7 +312,8 @@ def _assemble(
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
-    text = module_text(codes, origin, tables.functions, overrides.active().imports)
+    further = overrides.active().imports
+    text = module_text(codes, origin, tables.functions, further, scan=scan)
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,

@@ -140,6 +140,8 @@ def statement(line: str, indent: int) -> list[str]:
     extra = len(line) - len(line.lstrip(" "))
     indent, line = indent + extra, line.strip()
     pad = " " * indent
+    if not line:
+        return [""]
     if line.endswith(":") or line.startswith(("#", "@", '"""')) or line == "pass":
         return [pad + _header(line)]
     lines = _laid_out(line, indent)
