@@ -83,8 +83,7 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
     called = _called(code) if body is not None else []
     stacked: list[str] = []
     if stacking is not None:
-        others = [line for c in stacking if c is not code for line in [*c.lines, *c.group.lines]]
-        stacks = Stacks(code, called, "\n".join(others))
+        stacks = Stacks(code, called, [each for each in stacking if each is not code])
         called, stacked = stacks.lines, stacks.paths
         code.tables.notes.extend(stacks.notes)
     chain = body is None and isinstance(group.instances[0].module, torch.nn.Sequential)

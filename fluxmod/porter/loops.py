@@ -7,17 +7,18 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["rolled", "singular", "unpacked"]
+__all__ = ["is_read", "rolled", "singular", "unpacked"]
 
 _CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
 _UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
 _FIRST = re.compile(r"^(\w+)((?:, \w+)*) = (self[\w.\[\]\"]*)\[(\d+)\]\((\w+)\b(.*)$")
+_CALLED = re.compile(r"^(\w+) = (self[\w.\[\]\"]*)\[(\d+)\]\((.*\))$")
 _NUMBERED = re.compile(r"^(\w+?(?:s|x|z|ch|sh)(?=es$)|\w+(?=s$)|\w+(?=_list$))(?:s|es|_list)$")
 
 
 def rolled(lines: list[str], module: torch.nn.Module) -> list[str]:
     """Replace each run by ``for child in self.children:``."""
-    lines = _seeded(lines)
+    lines = _named_last(_seeded(lines))
     for path in _lists(lines):
         while (run := _find(lines, path)) is not None:
             start, length, count, offset, others = run
@@ -37,6 +38,34 @@ def _seeded(lines: list[str]) -> list[str]:
             call = f"{one[1]}{one[2]} = {one[3]}[{one[4]}]({one[1]}{one[6]}"
             out[i - 1 : i] = [f"{one[1]} = {one[5]}", call]
     return out
+
+
+def _named_last(lines: list[str]) -> list[str]:
+    """``h = layers[3](h)`` ahead of ``return f(layers[3](h))``, so that the last is like the others."""
+    out = list(lines)
+    for i in range(1, len(out)):
+        one = _CALLED.match(out[i - 1])
+        if not one or one[1] not in one[4]:
+            continue
+        call = f"{one[2]}[{int(one[3]) + 1}]({one[4]}"
+        before, found, after = out[i].partition(call)
+        if not found or before == f"{one[1]} = " or ")" in before:
+            continue
+        if not is_read(one[1], [f"{before}{after}", *out[i + 1 :]]):
+            out[i : i + 1] = [f"{one[1]} = {call}", f"{before}{one[1]}{after}"]
+    return out
+
+
+def is_read(name: str, lines: list[str]) -> bool:
+    """Whether a name is read before it is set again; branches count as reading only."""
+    for line in lines:
+        left, equals, right = line.partition(" = ")
+        targets = re.findall(r"\w+", left) if equals and re.fullmatch(r"[\w, ]+", left) else []
+        if re.search(rf"\b{name}\b", right if targets else line):
+            return True
+        if name in targets and not line.startswith(" "):
+            return False
+    return False
 
 
 def unpacked(lines: list[str]) -> list[str]:

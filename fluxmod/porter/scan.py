@@ -21,7 +21,7 @@ from fluxmod._paths import join
 from . import paths
 from .ir import Call, Value, map_tree
 from .leaves import Leaf
-from .loops import singular
+from .loops import is_read, singular
 from .specs import Instance, Listing
 
 __all__ = ["Run", "Stacks"]
@@ -43,10 +43,10 @@ class _Stays(Exception):
 class Stacks:
     """What of one class is stacked; rewrites the lines of its constructor and of its call."""
 
-    def __init__(self, code: Any, lines: list[str], elsewhere: str) -> None:
+    def __init__(self, code: Any, lines: list[str], others: list[Any]) -> None:
         self.code = code
         self.lines = lines
-        self.elsewhere = elsewhere  # the text of the other classes
+        self.others = others  # the other classes
         self.paths: list[str] = []
         self.notes: list[str] = []
         instance = code.group.instances[0]
@@ -70,8 +70,7 @@ class Stacks:
             raise _Stays("another class builds its blocks")
         mention = re.compile(rf"{re.escape(name)}(?![\w])")
         last = path.rpartition(".")[2]
-        if re.search(rf"\.{last}\[|\[\"{last}\"\]\[|\.{last}:", self.elsewhere):
-            raise _Stays("another class calls its blocks")
+        self.check_others(path)
         if any(mention.search(line) for i, line in enumerate(self.code.lines) if i not in built):
             raise _Stays("its blocks share something with the rest of the model")
         for body in (b for i in self.code.group.instances for b in i.bodies):
@@ -93,6 +92,22 @@ class Stacks:
         self.code.lines[built[0] : built[0] + 1] = [*gap, *make, line]
         self.lines = lines
         self.paths.append(path)
+
+    def check_others(self, path: str) -> None:
+        """Refuse a list that another class reaches into."""
+        for instance in self.code.group.instances:
+            place = join(instance.path, path)
+            for code in self.others:
+                for body in (b for i in code.group.instances for b in i.bodies):
+                    inside = body.call.path.startswith(f"{place}.")
+                    if not inside and any(c.path.startswith(f"{place}.") for c in _below(body.call)):
+                        raise _Stays("another class calls its blocks")
+                for other in code.group.instances:
+                    if (rest := paths.relative(place, other.path)) is None:
+                        continue
+                    name = paths.expression(other.module, rest)
+                    if any(f"{name}[" in line for line in code.lines):
+                        raise _Stays("its blocks share something with the rest of the model")
 
     def rewritten(self, name: str, mention: re.Pattern[str], kind: str, scan: str) -> list[str]:
         """The lines of the call with each use of the list as a scan."""
@@ -145,7 +160,7 @@ class _Loop:
         if not carried:
             raise _Stays("no round goes on with what the one before it made")
         for name in sorted(set_names - set(carried)):
-            if _is_read(name, after):
+            if is_read(name, after):
                 raise _Stays(f"{name}, which a round makes, is needed after the loop")
         self.check()
 
@@ -285,15 +300,3 @@ def _root(node: ast.expr) -> str:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _is_read(name: str, lines: list[str]) -> bool:
-    """Whether a name is read before it is set again; branches count as reading only."""
-    for line in lines:
-        left, equals, right = line.partition(" = ")
-        targets = re.findall(r"\w+", left) if equals and re.fullmatch(r"[\w, ]+", left) else []
-        if re.search(rf"\b{name}\b", right if targets else line):
-            return True
-        if name in targets and not line.startswith(" "):
-            return False
-    return False
