@@ -12,13 +12,15 @@ __all__ = ["is_read", "rolled", "singular", "unpacked"]
 _CHILD = re.compile(r"(self(?:\.\w+|\[\"\w+\"\])+)\[(\d+)\]")
 _UNPACK = re.compile(r"^(\w+) = (\w+)\[(\d+)\]$")
 _FIRST = re.compile(r"^(\w+)((?:, \w+)*) = (self[\w.\[\]\"]*)\[(\d+)\]\((\w+)\b(.*)$")
-_CALLED = re.compile(r"^(\w+) = (self[\w.\[\]\"]*)\[(\d+)\]\((.*\))$")
+_SET = re.compile(r"^(\w+) = (.*)$")
+_ENTERS = re.compile(r"(self[\w.\[\]\"]*\])\((\w+)\b(.*\))")
+_ROUND = 8  # statements of a round that are looked through
 _NUMBERED = re.compile(r"^(\w+?(?:s|x|z|ch|sh)(?=es$)|\w+(?=s$)|\w+(?=_list$))(?:s|es|_list)$")
 
 
 def rolled(lines: list[str], module: torch.nn.Module) -> list[str]:
     """Replace each run by ``for child in self.children:``."""
-    lines = _named_last(_seeded(lines))
+    lines = _seeded(_named_last(lines))
     for path in _lists(lines):
         while (run := _find(lines, path)) is not None:
             start, length, count, offset, others = run
@@ -44,16 +46,26 @@ def _named_last(lines: list[str]) -> list[str]:
     """``h = layers[3](h)`` ahead of ``return f(layers[3](h))``, so that the last is like the others."""
     out = list(lines)
     for i in range(1, len(out)):
-        one = _CALLED.match(out[i - 1])
-        if not one or one[1] not in one[4]:
-            continue
-        call = f"{one[2]}[{int(one[3]) + 1}]({one[4]}"
-        before, found, after = out[i].partition(call)
-        if not found or before == f"{one[1]} = " or ")" in before:
-            continue
-        if not is_read(one[1], [f"{before}{after}", *out[i + 1 :]]):
-            out[i : i + 1] = [f"{one[1]} = {call}", f"{before}{one[1]}{after}"]
+        for one in filter(None, map(_SET.match, reversed(out[max(0, i - _ROUND) : i]))):
+            name, value = _moved(one[1], one[2])
+            before, found, after = out[i].partition(value) if value else ("", "", "")
+            if not found or before == f"{name} = " or ")" in before:
+                continue
+            if not is_read(name, [f"{before}{after}", *out[i + 1 :]]):
+                out[i : i + 1] = [f"{name} = {value}", f"{before}{name}{after}"]
+                break
     return out
+
+
+def _moved(name: str, value: str) -> tuple[str, str]:
+    """What the next round sets a name to, if it is set by one child of a list."""
+    found = set(_CHILD.findall(value))
+    if len(found) != 1:
+        return name, ""
+    path, index = found.pop()
+    if first := _ENTERS.fullmatch(value):  # the first round may begin with another name
+        value = f"{first[1]}({name}{first[3]}"
+    return name, value.replace(f"{path}[{index}]", f"{path}[{int(index) + 1}]")
 
 
 def is_read(name: str, lines: list[str]) -> bool:

@@ -125,6 +125,9 @@ class Stacks:
                     end += 1
                 loop = _Loop(head[2], lines[place + 1 : end], lines[end:])
                 new = loop.scan(function, name, kind)
+                if lines[end : end + 1] == [f"{head[1]}return {', '.join(loop.carried)}"]:
+                    new[-1] = f"return {new[-1].partition(' = ')[2]}"
+                    end += 1
             elif line.count(name) == 1 and f"{name}(" in line:
                 end = place + 1
                 block = _block_name(name)
@@ -275,7 +278,8 @@ def _below(call: Call) -> Iterator[Call]:
 
 def _type(leaf: Any) -> Any:
     if isinstance(leaf, Value):
-        return ("array", leaf.shape, leaf.dtype, leaf.dynamic, leaf.order)
+        free = tuple("" if symbol.isdecimal() else symbol for symbol in leaf.symbols)
+        return ("array", leaf.shape, leaf.dtype, free, leaf.layout)
     return leaf if isinstance(leaf, (int, float, str, bool, type(None), torch.dtype)) else "other"
 
 
