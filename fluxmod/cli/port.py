@@ -39,6 +39,9 @@ def run(
         list[str] | None,
         typer.Option(help="ns::op=pkg.module:function, or pkg.module:Torch=pkg.module:Flax."),
     ] = None,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="Loops over equal blocks become nnx.scan.")
+    ] = False,
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Only say what the model needs; write nothing.")
     ] = False,
@@ -60,6 +63,7 @@ def run(
             layout=layout,
             dynamic={k: tuple(map(int, v.split(","))) for k, v in _pairs(dynamic)} or None,
             overrides=dict(_pairs(override)),
+            scan=scan,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -52,7 +52,9 @@ def _named_last(lines: list[str]) -> list[str]:
             if not found or before == f"{name} = " or ")" in before:
                 continue
             if not is_read(name, [f"{before}{after}", *out[i + 1 :]]):
-                out[i : i + 1] = [f"{name} = {value}", f"{before}{name}{after}"]
+                alone = (before, after) == ("return (", ")")
+                rest = f"return {name}" if alone else f"{before}{name}{after}"
+                out[i : i + 1] = [f"{name} = {value}", rest]
                 break
     return out
 
