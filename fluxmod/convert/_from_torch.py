@@ -77,7 +77,7 @@ def optimizer_from_torch(
         group: {**_settings(name, theirs.groups[group], _schedule(scheduler, group)), **told}
         for group in sorted({*of.values()} or {0})
     }
-    tx, covered = _transformation(name, made, of)
+    tx, covered = _transformation(name, made, of, params)
     if step is None and hasattr(scheduler, "optimizer"):
         step = lr_scheduler.count_of(scheduler.state_dict())
     state = optimizer_to_flax(
@@ -121,7 +121,7 @@ def _settings(name: str, group: Mapping[str, Any], schedule: Any) -> dict[str, A
 
 
 def _transformation(
-    name: str, made: Mapping[int, dict[str, Any]], of: Mapping[str, int]
+    name: str, made: Mapping[int, dict[str, Any]], of: Mapping[str, int], params: Params
 ) -> tuple[optax.GradientTransformation, list[set[str]]]:
     """One optimizer, or one for each set of groups with equal settings; and what each trains."""
     first: dict[int, int] = {}
@@ -134,9 +134,19 @@ def _transformation(
     if len(parts) == 1:
         return parts[chosen[0]], covered
 
-    def labels(params: Any) -> Any:
+    whole: dict[str, int] = {}
+    for path, layers in params.layers.items():
+        groups = {label[layer] for layer in layers if layer in label}
+        if len(groups) > 1:
+            raise ConvertError(
+                f"convert: the layers of {path} are one array and have different settings in "
+                "torch's groups. Port the model without scan."
+            )
+        whole |= {path: group for group in groups}
+
+    def labels(tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: label.get(path_text(path), chosen[0]), params
+            lambda path, _: whole.get(path_text(path), chosen[0]), tree
         )
 
     return optax.partition(parts, labels), covered

@@ -268,13 +268,26 @@ def _array_problems(pairs: Pairing, part: Part, path: str) -> Iterator[Problem]:
 def _filled(pairs: Pairing, part: Part, step: int | None) -> OptimizerState:
     """The state with torch's values in place of the zeros."""
 
+    params = pairs.params
+
+    def one(name: str, path: str, zeros: Any) -> Any:
+        entry, slot = pairs.entries.get(path), params.slots[path]
+        if entry is None or not entry.state:
+            return zeros
+        array = as_numpy(entry.state[name])
+        return np.array(array if part.is_scalar(name) else slot.leaf.to_flax(array), order="C")
+
     def fill(name: str, tree: Any) -> Any:
         def value(path: Any, zeros: jax.Array) -> jax.Array:
-            entry, slot = pairs.entries.get(path_text(path)), pairs.params.slots[path_text(path)]
-            if entry is None or not entry.state:
-                return zeros
-            array = as_numpy(entry.state[name])
-            array = np.array(array if part.is_scalar(name) else slot.leaf.to_flax(array), order="C")
+            layers = {
+                place: one(name, place, z) for place, z in params.spread(path_text(path), zeros)
+            }
+            if len(layers) == 1 or not zeros.ndim:
+                array = next(iter(layers.values()))
+            else:
+                array = np.array(zeros)
+                for place, layer in layers.items():
+                    array[params.slots[place].index] = layer
             return jax.device_put(array, zeros.sharding)
 
         return jax.tree_util.tree_map_with_path(value, tree)

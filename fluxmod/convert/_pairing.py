@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from fluxmod import nn
@@ -23,31 +24,61 @@ __all__ = ["Pairing", "Params", "Part", "is_part", "parts_of", "torch_axes"]
 
 
 class Params:
-    """The trained parameters of a model: their pytree, and the slot behind each of its paths."""
+    """The trained parameters of a model: their pytree, and the slot behind each of its paths.
+
+    A stack's array holds the parameters of several layers, each of which has a path of its own:
+    ``blocks.attn.kernel[2]``.
+    """
 
     def __init__(self, model: nnx.Module) -> None:
         self.state = nnx.state(model, nn.is_trainable, graph=True)
         self.by_key: dict[str, Slot] = {}
-        first: dict[int, Slot] = {}
+        first: dict[Any, Slot] = {}
         for slot in slots(model):
             if slot.is_parameter:
                 self.by_key[slot.key] = slot
-                first.setdefault(id(slot.variable), slot)
+                first.setdefault(slot.place, slot)
         at = {id(variable): ".".join(map(str, p)) for p, variable in nnx.to_flat_state(self.state)}
-        # in torch's order, which is not the order of the pytree
-        self.slots = {at[key]: slot for key, slot in first.items() if key in at}
         self._at = at
+        # in torch's order, which is not the order of the pytree
+        found = {self._path(slot): slot for slot in first.values()}
+        self.slots = {path: slot for path, slot in found.items() if path is not None}
+        self.layers: dict[str, list[str]] = {}
+        for path, slot in self.slots.items():
+            self.layers.setdefault(at[id(slot.variable)], []).append(path)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether some arrays hold several layers."""
+        return any(slot.index for slot in self.slots.values())
+
+    def spread(self, path: str, array: Any) -> Iterator[tuple[str, Any]]:
+        """What belongs to each of the parameters that an array of the pytree holds."""
+        for each in self.layers.get(path, [path]):
+            index = self.slots[each].index if each in self.slots else ()
+            whole = not index or not array.ndim  # one number per array is the same for all layers
+            yield each, array if whole else np.asarray(jax.device_get(array))[index]
 
     @property
     def axes(self) -> dict[str, tuple[int, ...]]:
-        """The permutations that bring parameters into torch's order, where that differs."""
+        """The permutations that bring parameters into torch's order, where that differs.
+
+        Raises:
+            ConvertError: some arrays hold several layers.
+        """
+        if self.is_stacked:
+            raise _needs_layers("Optimizers that depend on the order of axes")
         rules = {path: slot.leaf for path, slot in self.slots.items()}
         return {path: leaf.inverse for path, leaf in rules.items() if leaf.perm is not None}
 
     def path(self, key: str) -> str | None:
         """Return the path of a torch name, None where it is frozen or unknown."""
         slot = self.by_key.get(key)
-        return None if slot is None else self._at.get(id(slot.variable))
+        return None if slot is None else self._path(slot)
+
+    def _path(self, slot: Slot) -> str | None:
+        path = self._at.get(id(slot.variable))
+        return path if path is None or not slot.index else f"{path}{list(slot.index)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +122,13 @@ def torch_axes(flax_model: nnx.Module) -> dict[str, tuple[int, ...]]:
     return Params(flax_model).axes
 
 
+def _needs_layers(who: str) -> ConvertError:
+    return ConvertError(
+        f"convert: {who} take each array as one parameter, and the model has stacks, whose arrays "
+        "hold those of several layers. Port it without scan, or use another optimizer."
+    )
+
+
 def is_part(node: Any) -> bool:
     """Whether a node of an optimizer state is one of ours."""
     return isinstance(node, OptimizerState)
@@ -111,7 +149,10 @@ def parts_of(opt_state: Any, params: Params, known: Sequence[set[str]] | None = 
             "convert: the transformation holds no optimizer of fluxmod.optim, so torch's names for "
             f"its state are not known. Build it from one of {', '.join(FAMILIES)}."
         )
-    covered = [_arrays(state) for state in states]
+    families = [FAMILIES[state.settings.family] for state in states]
+    if params.is_stacked and any(family.layout or family.rule is None for family in families):
+        raise _needs_layers(" and ".join(state.settings.family for state in states))
+    covered = [_arrays(state, params) for state in states]
     rest = [set(params.slots) - {path for arrays in covered for path in arrays or ()}] * len(states)
     if known is not None:
         rest = [set(paths) for paths in known]
@@ -130,14 +171,15 @@ def parts_of(opt_state: Any, params: Params, known: Sequence[set[str]] | None = 
     ]
 
 
-def _arrays(state: OptimizerState) -> dict[str, dict[str, Any]] | None:
+def _arrays(state: OptimizerState, params: Params) -> dict[str, dict[str, Any]] | None:
     """What a state holds by path and name; None where it keeps nothing for any parameter."""
     if not state.slots:
         return None
     found: dict[str, dict[str, Any]] = {}
     for name in state.settings.slots:  # in torch's order; a pytree's is the alphabet's
         for path, array in jax.tree_util.tree_leaves_with_path(state.slots[name]):
-            found.setdefault(path_text(path), {})[name] = array
+            for place, part in params.spread(path_text(path), array):
+                found.setdefault(place, {})[name] = part
     return found
 
 

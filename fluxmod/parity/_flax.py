@@ -136,7 +136,9 @@ def _watch(module: nnx.Module, keys: list[str], seen: dict[str, Any]) -> None:
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = cls.__call__(self, *args, **kwargs)
-        if rest and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, result))):
+        if rest and not any(
+            isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, result))
+        ):
             declared = getattr(self, "axes", Axes())
             outputs = {
                 name: _to_torch(value, _output_entry(declared, i))

@@ -100,7 +100,9 @@ class Stacks:
             for code in self.others:
                 for body in (b for i in code.group.instances for b in i.bodies):
                     inside = body.call.path.startswith(f"{place}.")
-                    if not inside and any(c.path.startswith(f"{place}.") for c in _below(body.call)):
+                    if not inside and any(
+                        c.path.startswith(f"{place}.") for c in _below(body.call)
+                    ):
                         raise _Stays("another class calls its blocks")
                 for other in code.group.instances:
                     if (rest := paths.relative(place, other.path)) is None:
