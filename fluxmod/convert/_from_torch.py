@@ -142,7 +142,7 @@ def _transformation(
                 f"convert: the layers of {path} are one array and have different settings in "
                 "torch's groups. Port the model without scan."
             )
-        whole |= {path: group for group in groups}
+        whole.update((path, group) for group in groups)
 
     def labels(tree: Any) -> Any:
         return jax.tree_util.tree_map_with_path(

@@ -43,7 +43,7 @@ def _seeded(lines: list[str]) -> list[str]:
 
 
 def _named_last(lines: list[str]) -> list[str]:
-    """``h = layers[3](h)`` ahead of ``return f(layers[3](h))``, so that the last is like the others."""
+    """``h = layers[3](h)`` ahead of ``return f(layers[3](h))``: the last is like the others."""
     out = list(lines)
     for i in range(1, len(out)):
         for one in filter(None, map(_SET.match, reversed(out[max(0, i - _ROUND) : i]))):

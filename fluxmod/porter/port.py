@@ -60,8 +60,8 @@ class Options:
             path): a function of arrays in torch's order of axes, or a class of ``nnx.Module``
             whose constructor's arguments are attributes of the torch module. Functions and
             classes, or their dotted names; the written file imports them.
-        scan: a loop over equal blocks becomes ``nnx.scan`` over stacked parameters, so that the time
-            to compile does not grow with depth; ``porter.notes`` says which loops stay, and why.
+        scan: a loop over equal blocks becomes ``nnx.scan`` over stacked parameters, so that the
+            time to compile does not grow with depth; ``porter.notes`` says which loops stay.
         kwargs: forward arguments that are called ``options`` in the model's own signature.
     """
 
