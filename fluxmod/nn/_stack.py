@@ -96,7 +96,9 @@ def _walk(model: nnx.Module, *, sliced: bool) -> Iterator[Place]:
         node = place.module
         if id(node) in above:
             return
-        yield place
+        holds = any(join(place.path, name) in stacks for name, _ in named_children(node))
+        if not (sliced and holds):  # a Sequential cannot call a stack that another module runs
+            yield place
         above = above | {id(node)}
         stacks = stacks | {join(place.path, name) for name in declared(node)}
         for name, child in named_children(node):

@@ -312,18 +312,21 @@ class ClassCode:
             count = self.value([runs[0][1]] * len(specs), repetitions(node), "depth")
             loop = f"{runs[0][0]} for _ in range({count})"
             plain = kind in ("ModuleList", "ParameterList")
-            text = f"nn.{kind}({loop})" if plain else f"nn.{kind}(*({loop}))"
-            self.runs[id(specs[0])] = Run(text, runs[0][0], count)
-            return text
+            whole = f"nn.{kind}({loop})" if plain else f"nn.{kind}(*({loop}))"
+            self.runs[id(specs[0])] = Run(whole, runs[0][0], count)
+            return whole
         parts = []
         for text, count in runs:
             if count > 2:
                 parts.append(f"*({text} for _ in range({count}))")
             else:
                 parts += [text] * count
-        if kind in ("ModuleList", "ParameterList"):
-            return f"nn.{kind}([{', '.join(parts)}])"
-        return f"nn.{kind}({', '.join(parts)})"
+        shown = f"[{', '.join(parts)}]" if kind in ("ModuleList", "ParameterList") else None
+        whole = f"nn.{kind}({shown or ', '.join(parts)})"
+        last, count = runs[-1]
+        if count > 1:
+            self.runs[id(specs[0])] = Run(whole, last, str(count), kind, tuple(texts[:-count]))
+        return whole
 
     def array(self, specs: list[Array], node: ast.expr | None) -> str:
         """A parameter or buffer with its first value."""

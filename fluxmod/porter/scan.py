@@ -29,11 +29,29 @@ __all__ = ["Run", "Stacks"]
 
 @dataclass(frozen=True)
 class Run:
-    """How a list of equal blocks is built: the whole expression, one block, how many."""
+    """How a list is built that ends in equal blocks: all of it, one block, how many, the others."""
 
     expression: str
     block: str
     count: str
+    kind: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """The first of the equal blocks."""
+        return len(self.others)
+
+    def stacked(self, made: str) -> str:
+        """The expression with the equal blocks as one, which ``made`` builds."""
+        if not self.others:
+            return made
+        parts = ", ".join([*self.others, made])
+        return (
+            f"nn.{self.kind}([{parts}])"
+            if self.kind == "ModuleList"
+            else f"nn.{self.kind}({parts})"
+        )
 
 
 class _Stays(Exception):
@@ -54,6 +72,9 @@ class Stacks:
             try:
                 self.stack(instance, path, listing)
             except _Stays as reason:
+                last = list(listing.children.values())[-1]
+                if isinstance(last, Leaf) and id(listing) not in code.runs:
+                    continue  # nobody takes Linear(4, 8), Linear(8, 2) for a stack
                 place = join(instance.path, path)
                 self.notes.append(f"{place} stays a loop, without scan: {reason}.")
 
@@ -62,6 +83,8 @@ class Stacks:
         run: Run | None = self.code.runs.get(id(listing))
         if run is None:
             raise _Stays("its blocks are not built alike")
+        if run.kind not in ("", "ModuleList", "Sequential"):
+            raise _Stays(f"it is a {run.kind}")
         name = paths.expression(instance.module, path)
         built = [i for i, line in enumerate(self.code.lines) if run.expression in line]
         top = f"self.{path.partition('.')[0]} = "
@@ -74,10 +97,10 @@ class Stacks:
         if any(mention.search(line) for i, line in enumerate(self.code.lines) if i not in built):
             raise _Stays("its blocks share something with the rest of the model")
         for body in (b for i in self.code.group.instances for b in i.bodies):
-            _same_rounds(body.call, join(_owner(body), path), listing)
+            _same_rounds(body.call, join(body.call.path, path), listing, run.start)
         kind = _kind(listing)
-        lines = self.rewritten(name, mention, kind, f"scan_{last}")
-        maker = f"make_{_block_name(path)}"
+        lines = self.rewritten(name, mention, kind, f"scan_{last}", run.start)
+        maker = f"make_{last}"
         rngs = re.search(r"\brngs\b", run.block) is not None
         head = ["@nnx.split_rngs(splits={})", "@nnx.vmap"] if rngs else ["@nnx.vmap(axis_size={})"]
         make = [
@@ -87,11 +110,11 @@ class Stacks:
             "",
         ]
         made = f"{maker}({'rngs' if rngs else ''})"
-        line = self.code.lines[built[0]].replace(run.expression, made)
+        line = self.code.lines[built[0]].replace(run.expression, run.stacked(made))
         gap = [""] if built[0] else []
         self.code.lines[built[0] : built[0] + 1] = [*gap, *make, line]
         self.lines = lines
-        self.paths.append(path)
+        self.paths.append(f"{path}.{run.start}" if run.start else path)
 
     def check_others(self, path: str) -> None:
         """Refuse a list that another class reaches into."""
@@ -111,37 +134,57 @@ class Stacks:
                     if any(f"{name}[" in line for line in code.lines):
                         raise _Stays("its blocks share something with the rest of the model")
 
-    def rewritten(self, name: str, mention: re.Pattern[str], kind: str, scan: str) -> list[str]:
-        """The lines of the call with each use of the list as a scan."""
+    def rewritten(
+        self, name: str, mention: re.Pattern[str], kind: str, function: str, start: int
+    ) -> list[str]:
+        """The lines of the call with each use of the equal blocks as a scan."""
         lines = list(self.lines)
-        places = [i for i, line in enumerate(lines) if mention.search(line)]
+        stack, source = (f"{name}[{start}]", f"{name}[{start}:]") if start else (name, name)
+        single = re.compile(rf"{re.escape(name)}\[(\d+)\]")
+        places = [
+            i
+            for i, line in enumerate(lines)
+            if any(int(n) >= start for n in single.findall(line))
+            or mention.search(single.sub("", line))
+        ]
         if not places:
-            raise _Stays("its blocks are not called one after another")
-        for number, place in enumerate(reversed(places)):
-            function = scan if number == 0 else f"{scan}_{number + 1}"
-            line = lines[place]
-            head = re.fullmatch(rf"( *)for (\w+) in {re.escape(name)}:", line)
+            raise _Stays("it is called as a part of another list")
+        for place in reversed(places):
+            line, scan = lines[place], function if place == places[-1] else f"{function}_{place}"
+            end = place + 1
+            head = re.fullmatch(rf"( *)for (\w+) in {re.escape(source)}:", line)
             if head:
-                end = place + 1
                 while end < len(lines) and lines[end].startswith(f"{head[1]}    "):
                     end += 1
                 loop = _Loop(head[2], lines[place + 1 : end], lines[end:])
-                new = loop.scan(function, name, kind)
+                new = loop.scan(scan, stack, kind)
                 if lines[end : end + 1] == [f"{head[1]}return {', '.join(loop.carried)}"]:
                     new[-1] = f"return {new[-1].partition(' = ')[2]}"
                     end += 1
             elif line.count(name) == 1 and f"{name}(" in line:
-                end = place + 1
                 block = _block_name(name)
-                new = [*_scan(function, block, kind, ["x"], [], f"{block}(x)"), ""]
-                new.append(line.strip().replace(f"{name}(", f"{function}({name}, "))
+                new = [*_scan(scan, block, kind, ["x"], [], f"{block}(x)"), ""]
+                new.append(_called(line.strip(), name, f"{scan}({stack}, ", start))
             else:
                 raise _Stays("it is not called block after block, from the first to the last")
             indent = " " * (len(line) - len(line.lstrip()))
             first = place == 0 or lines[place - 1].rstrip().endswith(":")
             new = [*([] if first else [""]), *new]
             lines[place:end] = [f"{indent}{each}" if each else "" for each in new]
-        return lines
+        return [line for i, line in enumerate(lines) if line or lines[i - 1 : i] != [""]]
+
+
+def _called(line: str, name: str, scan: str, start: int) -> str:
+    """The line with the call of a Sequential as calls of its first blocks and a scan."""
+    before, _, after = line.partition(f"{name}(")
+    depth, end = 1, 0
+    while depth:
+        depth += {"(": 1, ")": -1}.get(after[end], 0)
+        end += 1
+    inner = after[: end - 1]
+    for index in range(start):
+        inner = f"{name}[{index}]({inner})"
+    return f"{before}{scan}{inner}{after[end - 1 :]}"
 
 
 class _Loop:
@@ -215,13 +258,12 @@ def _scan(
 
 
 def _lists(attributes: dict[str, Any]) -> Iterator[tuple[str, Listing]]:
-    """Lists of two or more blocks of one class, by path."""
+    """Lists that end in two or more blocks of one class, by path."""
     for name, spec in attributes.items():
         if not isinstance(spec, Listing):
             continue
-        children = list(spec.children.values())
-        classes = {_class_of(child) for child in children}
-        if len(children) > 1 and len(classes) == 1 and None not in classes and not spec.named:
+        classes = [_class_of(child) for child in spec.children.values()]
+        if len(classes) > 1 and classes[-1] == classes[-2] is not None and not spec.named:
             yield name, spec
         else:
             yield from ((f"{name}.{rest}", found) for rest, found in _lists(spec.children))
@@ -234,31 +276,27 @@ def _class_of(spec: Any) -> Any:
 
 
 def _kind(listing: Listing) -> str:
-    first = next(iter(listing.children.values()))
-    return str(first.text if isinstance(first, Leaf) else first.group.name)
+    last = list(listing.children.values())[-1]
+    return str(last.text if isinstance(last, Leaf) else last.group.name)
 
 
 def _block_name(path: str) -> str:
     return singular(path, set())
 
 
-def _owner(body: Any) -> str:
-    return str(body.call.path)
-
-
-def _same_rounds(call: Call, path: str, listing: Listing) -> None:
+def _same_rounds(call: Call, path: str, listing: Listing, start: int) -> None:
     """Refuse blocks whose arguments or results differ in size, type or order of axes."""
     rounds: dict[str, list[Any]] = {}
     for inner in _below(call):
         key = inner.path[len(path) + 1 :] if inner.path.startswith(f"{path}.") else ""
         number, _, rest = key.partition(".")
-        if number in listing.children:
+        if number in listing.children and int(number) >= start:
             rounds.setdefault(number, []).append(
                 (rest, map_tree(_type, (inner.args, inner.kwargs)), map_tree(_type, inner.out))
             )
-    if list(rounds) != list(listing.children):
+    if list(rounds) != list(listing.children)[start:]:
         raise _Stays("its blocks are not called one after another")
-    first = rounds["0"]
+    first = rounds[str(start)]
     if any(other != first for other in rounds.values()):
         raise _Stays("the sizes or types of what its blocks take or give differ")
     if _is_sequential(call, path) and any(args[0][0] != out for _, args, out in first):
