@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from fluxmod._errors import ReplayError
 from fluxmod.nn import random
 from fluxmod.nn._random import replay
 
@@ -45,3 +47,18 @@ def test_a_recording_takes_the_place_of_a_draw():
 def test_without_a_source_it_says_what_to_pass():
     with pytest.raises(ValueError, match="rngs="):
         random.normal(None, (2,))
+
+
+def test_the_rounds_of_a_scan_take_their_recordings_in_order():
+    recorded = [np.full((2, 3), i, np.float32) for i in range(6)]
+
+    def one(carry, x):
+        first, second = random.normal(None, (2, 3)), random.normal(None, (2, 3))
+        return carry + x * first.sum(), second
+
+    with replay(recorded):
+        total, seconds = jax.lax.scan(one, 0.0, jnp.array([1.0, 10.0, 100.0]))
+    assert total == 6 * (0 + 2 * 10 + 4 * 100)
+    np.testing.assert_array_equal(seconds[:, 0, 0], [1, 3, 5])
+    with pytest.raises(ReplayError, match="torch drew 5"), replay(recorded[:5]):
+        jax.lax.scan(one, 0.0, jnp.arange(3.0))

@@ -14,6 +14,7 @@ from flax import nnx
 from torch import nn
 
 from fluxmod import convert, parity, porter
+from fluxmod import nn as nn_of_ours
 from fluxmod._errors import ConvertError, UnmatchedKeysError
 
 SCAN = porter.Options(scan=True)
@@ -93,7 +94,7 @@ def test_the_text_of_a_scan(transformer):
     for line in (
         'stacked = ("blocks",)',
         "@nnx.split_rngs(splits=depth)",
-        "def make_block(rngs: nnx.Rngs) -> Block:",
+        "def make_blocks(rngs: nnx.Rngs) -> Block:",
         "@nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)",
         "def scan_blocks(block: Block, x: jax.Array) -> jax.Array:",
         "x = scan_blocks(self.blocks, x)",
@@ -244,7 +245,6 @@ def test_a_written_file_loads_weights_in_a_fresh_namespace(transformer, tmp_path
     written = types.ModuleType("written_scan")
     monkeypatch.setitem(sys.modules, "written_scan", written)
     exec(porter.source(ported), written.__dict__)
-    model = nnx.eval_shape(lambda: written.Transformer(rngs=nnx.Rngs(0)))
     model = written.Transformer(rngs=nnx.Rngs(0))
     convert.to_flax(file, model)
     model.eval()
@@ -262,6 +262,72 @@ def test_gradients_and_split_under_jit(transformer):
 
     found = jax.grad(loss)(params, rest)
     assert found["blocks"]["norm"]["scale"].get_value().shape == (3, 8)
+
+
+class Down(nn.Module):
+    def __init__(self, width, out, stride=1):
+        super().__init__()
+        self.conv = nn.Conv2d(width, out, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out)
+        self.short = nn.Conv2d(width, out, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, x):
+        return torch.relu(self.short(x) + self.norm(self.conv(x)))
+
+
+class Stages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer1 = nn.Sequential(Down(3, 5, 2), *[Down(5, 5) for _ in range(3)])
+        self.layers = nn.ModuleList([nn.Linear(5, 5) for _ in range(4)])
+
+    def forward(self, x):
+        x = self.layer1(x).mean((2, 3))
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x
+
+
+def test_equal_blocks_at_the_end_of_a_list_are_a_stack():
+    torch.manual_seed(0)
+    module, images = Stages(), torch.randn(2, 3, 7, 6)
+    ported = porter.port(module, images, options=SCAN)
+    assert 'stacked = ("layer1.1", "layers")' in porter.source(ported)
+    assert ported.layer1[1].conv.kernel.shape == (3, 3, 3, 5, 5)
+    back = convert.to_torch(ported)
+    want = {key: value.numpy() for key, value in module.state_dict().items()}
+    assert list(back) == list(want)
+    assert all(back[key].tobytes() == value.tobytes() for key, value in want.items())
+    parity.check(module, ported, images, options=parity.Options(levels=("L0", "L1"))).require()
+
+
+def test_the_state_of_an_optimizer_goes_both_ways(transformer):
+    module, ported = transformer
+    theirs = torch.optim.AdamW(module.parameters(), lr=0.1)
+    module.zero_grad()
+    module(TOKENS).square().sum().backward()
+    kept = {key: value.clone() for key, value in module.state_dict().items()}
+    theirs.step()
+    module.load_state_dict(kept)
+    tx, state = convert.optimizer_from_torch(theirs, ported, torch_model=module)
+    assert state.slots["exp_avg"]["blocks"]["norm"]["scale"].shape == (3, 8)
+    back = convert.optimizer_to_torch(state, ported, tx, like=theirs, torch_model=module)
+    for number, entry in theirs.state_dict()["state"].items():
+        for name, value in entry.items():
+            assert np.array_equal(back["state"][number][name], value.numpy())
+    for refused in (
+        torch.optim.LBFGS(module.parameters()),
+        torch.optim.Adafactor(module.parameters()),
+    ):
+        with pytest.raises(ConvertError, match="has stacks"):
+            convert.optimizer_from_torch(refused, ported, torch_model=module)
+
+
+def test_a_declaration_without_a_stack_is_named():
+    model = nn_of_ours.Sequential(nn_of_ours.ReLU())
+    model.stacked = ("0",)
+    with pytest.raises(ValueError, match="0 is declared as a stack"):
+        convert.state_dict(model)
 
 
 class Collects(Transformer):

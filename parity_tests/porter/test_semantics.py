@@ -256,10 +256,39 @@ class Teacher(Linear):
         return y / scale + target * y - self.frozen(x) * x + self.centre
 
 
+class ListsInStep(nn.Module):
+    """Lists whose names end in numbers: the loop needs a name for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(2))
+        self.linears = nn.ModuleList(nn.Linear(DIM, DIM) for _ in range(2))
+        self.norm2 = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(2))
+
+    def forward(self, x):
+        for i in range(2):
+            x = x + self.linears[i](self.norm1[i](x))
+            x = self.norm2[i](x)
+        return x
+
+
+class TiedHead(nn.Module):
+    """A weight of the table and a bias of its own: torch lists the weight first."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(DIM, DIM)
+        self.head = nn.Linear(DIM, DIM)
+        self.head.weight = self.table.weight
+
+    def forward(self, x):
+        return self.head(self.table(x.argmax(1)) + x)
+
+
 CASES = [
-    Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
-    TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
-    StochasticDepth, Flags, Lists, Shared,
+    ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
+    ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
+    TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,
 ]  # fmt: skip
 
 
@@ -569,6 +598,24 @@ class Handed(nn.Module):
         return self.body(x), self.body[1][0].kept[-1]
 
 
+class Stages(nn.Module):
+    """Tokens that become a map twice: for the next stage and for the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 8)
+        self.down = nn.Conv2d(8, 8, 2, 2)
+
+    def forward(self, x):
+        n, _, h, w = x.shape
+        x = self.first(x.flatten(2).transpose(1, 2))
+        x = x.reshape(n, h, w, -1).permute(0, 3, 1, 2).contiguous()
+        kept = [x]
+        x = self.second(self.down(x).flatten(2).transpose(1, 2))
+        kept.append(x.reshape(n, h // 2, w // 2, -1).permute(0, 3, 1, 2).contiguous())
+        return kept
+
+
 class LocalWidths(nn.Module):
     """A local of the constructor is not its argument of the same layer."""
 
@@ -622,6 +669,7 @@ class WeightWrite(nn.Module):
         (Constants, (2, 5, 4)),
         (Handed, (2, 4)),
         (LocalWidths, (2, 4)),
+        (Stages, (2, 3, 8, 8)),
     ],
 )
 def test_models_of_several_parts(make, shape):
