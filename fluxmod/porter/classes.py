@@ -18,11 +18,13 @@ from .constructors import (
     Unknown,
     argument,
     element,
+    equal,
     evaluate,
     followed,
     init_of,
     recover,
     repetitions,
+    same,
 )
 from .groups import Group
 from .leaves import Leaf
@@ -583,21 +585,3 @@ def attribute_of(module: Any, dotted: str) -> Any:
     for name in dotted.split("."):
         module = getattr(module, name)
     return tuple(module) if isinstance(module, list) else module
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal, and of one kind: 1 is not True and not 1.0."""
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return type(a) is type(b) and a == b
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Equal as an argument: (3, 3) is 3."""
-    if isinstance(a, (tuple, list)) and isinstance(b, int) and not isinstance(b, bool):
-        return bool(a) and all(x == b for x in a)
-    if isinstance(a, bool) != isinstance(b, bool):
-        return False
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return a == b
-    return same(a, b)

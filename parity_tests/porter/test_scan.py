@@ -128,7 +128,7 @@ def test_gpt2_is_certified():
     module, inputs = make("gpt2")
     ported = porter.port(module, options=SCAN, **inputs)
     assert "scan_h(self.h, hidden_states)" in porter.source(ported)
-    levels = parity.Options(levels=("L0", "L1", "L5"), per_module=False)
+    levels = parity.Options(levels=("L0", "L1", "L5"), per_module=False, batches=(2,))
     parity.check(module, ported, options=levels, **inputs).require()
 
 
@@ -298,7 +298,8 @@ def test_equal_blocks_at_the_end_of_a_list_are_a_stack():
     want = {key: value.numpy() for key, value in module.state_dict().items()}
     assert list(back) == list(want)
     assert all(back[key].tobytes() == value.tobytes() for key, value in want.items())
-    parity.check(module, ported, images, options=parity.Options(levels=("L0", "L1"))).require()
+    options = parity.Options(levels=("L0", "L1"), batches=(2,))
+    parity.check(module, ported, images, options=options).require()
 
 
 def test_the_state_of_an_optimizer_goes_both_ways(transformer):
