@@ -39,6 +39,7 @@ from .partition import (
     simplify_writes,
 )
 from .specs import Instance, Specs
+from .standalone import standalone_text
 from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
@@ -478,13 +479,19 @@ def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
     )
 
 
-def source(model: nnx.Module) -> str:
+def source(model: nnx.Module, *, standalone: bool = False) -> str:
     """The text that a ported model runs.
+
+    Args:
+        standalone: with what it uses of ``fluxmod.nn`` written into it, so that it needs jax and
+            flax alone. It is a form of the text and no option of ``port``: the model in memory
+            keeps the layers of ``fluxmod.nn``, by which ``convert`` and ``parity`` know it.
 
     Raises:
         PortError: the model was not made by ``port``.
     """
-    return of(model).text
+    found = of(model)
+    return standalone_text(model, found.text, found.name) if standalone else found.text
 
 
 def notes(model: nnx.Module) -> tuple[str, ...]:

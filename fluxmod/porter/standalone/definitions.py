@@ -71,9 +71,9 @@ class Module:
 def _member(owner: str, name: str) -> str | None:
     """What ``owner.name`` is: a definition, wherever it was imported from, or a module."""
     source = module(owner)
-    if source.inside.get(name) == (owner, name) or f"{owner}.{name}" in sys.modules:
-        return f"{owner}.{name}:"
-    return source.resolve(name)
+    if name in source.definitions or source.inside.get(name, (owner, name)) != (owner, name):
+        return source.resolve(name)
+    return f"{owner}.{name}:" if f"{owner}.{name}" in sys.modules else source.resolve(name)
 
 
 @functools.cache

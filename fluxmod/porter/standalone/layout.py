@@ -65,8 +65,11 @@ def _text(text: str, indent: int) -> list[str]:
     """A docstring."""
     pad = " " * indent
     first, *others = text.split("\n")
+    if len(text) + indent + 6 > WIDTH and not others:
+        cut = first.rindex(" ", 0, WIDTH - indent - 3)
+        first, others = first[:cut], [first[cut + 1 :]]
     lines = [f'{pad}"""{first}', *((pad + line).rstrip() for line in others)]
-    if others or len(lines[0]) + 3 > WIDTH:
+    if others:
         return [*lines, f'{pad}"""']
     return [f'{lines[0]}"""']
 

@@ -108,7 +108,24 @@ def _whole(node: ast.expr) -> int | None:
 
 def _fold_constants(function: Any, known: Known) -> None:
     folder = _Folder(known)
+    for each in ast.walk(function.args):
+        if isinstance(each, ast.arg) and each.annotation is not None:
+            each.annotation = _possible(each.annotation, known)
+    if function.returns is not None:
+        function.returns = _possible(function.returns, known)
     function.body = [folder.visit(node) for node in function.body]
+
+
+def _possible(kind: ast.expr, known: Known) -> ast.expr:
+    """A type without alternatives of which there is no object."""
+    if not isinstance(kind, ast.BinOp) or not isinstance(kind.op, ast.BitOr):
+        return kind
+    kind.left, kind.right = _possible(kind.left, known), _possible(kind.right, known)
+    if isinstance(kind.right, ast.Name) and known.unborn(kind.right.id):
+        return kind.left
+    if isinstance(kind.left, ast.Name) and known.unborn(kind.left.id):
+        return kind.right
+    return kind
 
 
 class _Folder(ast.NodeTransformer):
