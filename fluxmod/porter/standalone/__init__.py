@@ -138,9 +138,7 @@ def _keys(definition: Definition) -> list[str]:
     return [f"{owner}:{n.rpartition(':')[2]}" for node in definition.nodes for n in binds(node)]
 
 
-def _names(
-    layers: list[Definition], own: list[Definition], outside: set[str]
-) -> dict[str, str]:
+def _names(layers: list[Definition], own: list[Definition], outside: set[str]) -> dict[str, str]:
     """What each definition is called: as in fluxmod, unless that name is taken."""
     taken = {"load", "_IN_TORCH", *outside, *dir(builtins)}
     names = {key: key.partition(":")[2] for d in own for key in _keys(d)}

@@ -295,7 +295,8 @@ def _attach_layout(tree: ast.Module, text: str) -> None:
     comments = {
         token.start[0]
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT and not lines[token.start[0] - 1][: token.start[1]].strip()
+        if token.type == tokenize.COMMENT
+        and not lines[token.start[0] - 1][: token.start[1]].strip()
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.stmt | ast.ExceptHandler):

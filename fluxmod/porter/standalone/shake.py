@@ -41,8 +41,11 @@ class Shaken:
 
     def __init__(self, source: Module) -> None:
         self.source = source
+        self._bases_of: dict[str, list[str]] = {}
+        self._families: dict[tuple[str, int], set[str]] = {}
         born: set[str] = set()
         while True:  # with the objects that were seen to be made
+            self._families.clear()
             self.own = {
                 f"{source.name}:{name}": qualified(source, name) for name in source.definitions
             }
@@ -107,16 +110,20 @@ class Shaken:
     # classes
 
     def _bases(self, key: str) -> list[str]:
-        found = self.own.get(key) or self.found.get(key)
-        if found is None or not isinstance(found.node, ast.ClassDef):
-            return []
-        own = [k for base in found.node.bases for k in references(base)]
-        return own + [k for base in own for k in self._bases(base)]
+        if key not in self._bases_of:
+            node = find_any(self, key).node
+            own = [k for b in getattr(node, "bases", []) for k in references(b)]
+            self._bases_of[key] = own + [k for base in own for k in self._bases(base)]
+        return self._bases_of[key]
 
     def _family(self, key: str) -> set[str]:
         """A class, those it extends, and those that extend it."""
-        below = {k for k in (*self.own, *self.found) if key in self._bases(k)}
-        return {key, *self._bases(key), *below, *(b for k in below for b in self._bases(k))}
+        place = (key, len(self.found))
+        if place not in self._families:
+            below = {k for k in (*self.own, *self.found) if key in self._bases(k)}
+            above = {b for k in (key, *below) for b in self._bases(k)}
+            self._families[place] = {key, *below, *above}
+        return self._families[place]
 
     def _is_hollow_method(self, owner: str, name: str) -> bool:
         if not owner:
@@ -133,6 +140,7 @@ class Shaken:
 
     def _reach(self) -> None:
         """Drop definitions and members that nothing uses; fetch those that are missing."""
+        self._families.clear()
         before, self.found = self.found, {}
         members: dict[str, list[Any]] = {key: [] for key in self.own}
         used: set[tuple[str, str]] = set()
@@ -160,6 +168,8 @@ class Shaken:
     ) -> list[Any]:
         """Parts of a definition that are needed and were not before."""
         fresh: list[Any] = []
+        if seen and not isinstance(definition.node, ast.ClassDef):
+            return fresh
         for node in definition.nodes:
             if not isinstance(node, ast.ClassDef):
                 parts = [node]
@@ -271,5 +281,3 @@ def _without_types(node: ast.AST) -> ast.AST:
             return node
 
     return Bare().visit(copy.deepcopy(node))
-
-

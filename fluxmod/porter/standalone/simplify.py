@@ -78,9 +78,7 @@ def is_pure(node: ast.AST | None) -> bool:
 
 def loaded(node: ast.AST) -> set[str]:
     """The names that are read."""
-    return {
-        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
-    }
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
 def _root(node: Any) -> str:
