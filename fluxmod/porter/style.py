@@ -89,6 +89,8 @@ def _flat(node: Any) -> tuple[str, int]:
         return "{" + ", ".join(expression(e, 2) for e in node.elts) + "}", 20
     if isinstance(node, ast.NamedExpr):
         return f"{node.target.id} := {expression(node.value, 2)}", 1
+    if isinstance(node, ast.YieldFrom):
+        return f"yield from {expression(node.value, 2)}", 1
     if isinstance(node, ast.JoinedStr):
         text = ast.unparse(node)
         quoted = re.fullmatch(r"f'([^\"\\\\]*)'", text)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Definition", "Module", "binds", "find", "is_doc", "module"]
+__all__ = ["Definition", "Module", "binds", "find", "inner_names", "is_doc", "module"]
 
 _PRAGMA = re.compile(r"\s*# (type: ignore|noqa)\b.*$")
 Function = (ast.FunctionDef, ast.Lambda)
@@ -228,8 +228,7 @@ class _Qualifier(ast.NodeTransformer):
         node.decorator_list = [self.visit(d) for d in node.decorator_list]
         node.args = self.visit(node.args)
         node.returns = node.returns and self.visit(node.returns)
-        names = {a.arg for a in _arguments(node.args)} | _assigned(node.body)
-        return self._inside(node, False, names)
+        return self._inside(node, False, inner_names(node))
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         """Names of a class are seen in its body alone, not in its methods."""
@@ -246,7 +245,7 @@ class _Qualifier(ast.NodeTransformer):
     def visit_Lambda(self, node: ast.Lambda) -> Any:
         """Arguments are names of its own."""
         node.args = self.visit(node.args)
-        self.frames.append((False, {a.arg for a in _arguments(node.args)}))
+        self.frames.append((False, inner_names(node)))
         node.body = self.visit(node.body)
         self.frames.pop()
         return node
@@ -255,8 +254,7 @@ class _Qualifier(ast.NodeTransformer):
         """A comprehension's variables are names of its own."""
         if not isinstance(node, _COMPREHENSIONS):
             return super().generic_visit(node)
-        names = {n for g in node.generators for n in _stored(g.target)}
-        self.frames.append((False, names))
+        self.frames.append((False, inner_names(node)))
         super().generic_visit(node)
         self.frames.pop()
         return node
@@ -287,6 +285,16 @@ def _assigned(body: Iterable[ast.AST]) -> set[str]:
         elif not isinstance(node, (*Function, ast.ClassDef)):
             found |= _assigned(ast.iter_child_nodes(node))
     return found
+
+
+def inner_names(node: ast.AST) -> set[str]:
+    """The names that a function, or a comprehension, has for itself."""
+    if isinstance(node, Function):
+        inside = _assigned(node.body) if isinstance(node, ast.FunctionDef) else set()
+        return {a.arg for a in _arguments(node.args)} | inside
+    if isinstance(node, _COMPREHENSIONS):
+        return {name for loop in node.generators for name in _stored(loop.target)}
+    return set()
 
 
 def _attach_layout(tree: ast.Module, text: str) -> None:

@@ -6,7 +6,6 @@ A statement that did not change keeps its lines. Others are laid out by ``porter
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -105,7 +104,6 @@ def _own(node: Any, indent: int) -> list[str]:
 def _with_front(node: ast.Assign, front: str, indent: int) -> list[str]:
     """An assignment whose left side is more than names."""
     first, *others = statement(ast.unparse(node), indent)
-    front = re.sub(r"\s*=$", " =", front)
     return [first.replace("_ =", front, 1), *others]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from .attributes import settle_attributes
 from .definitions import Definition, Module, binds, find, is_doc, qualified
 from .parameters import settle
 from .simplify import Known, is_hollow, simplify
@@ -64,7 +65,8 @@ class Shaken:
             for owner, function in self._functions():
                 known.hollow_method = functools.partial(self._is_hollow_method, owner)
                 simplify(function, known)
-            settle(self.found, self.own.values())
+            settle(self.found, self.own, self._bases)
+            settle_attributes(self.found, self.own, self._family)
             self._reach()
             if self._state() == before:
                 return

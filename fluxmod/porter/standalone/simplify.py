@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .definitions import Function, binds, is_doc
+from .definitions import Function, binds, inner_names, is_doc
 
-__all__ = ["Known", "is_hollow", "is_pure", "loaded", "simplify"]
+__all__ = ["Known", "is_hollow", "is_pure", "loaded", "replace", "simplify"]
 
 _TOOLS = {"append", "copy", "count", "endswith", "get", "index", "items", "join", "keys", "split"}
 _TOOLS |= {"lower", "partition", "startswith", "values", "update"}
@@ -321,14 +321,24 @@ def _is_flag(node: ast.expr) -> bool:
 
 
 def replace(tree: ast.AST, values: dict[str, ast.expr]) -> None:
-    """Put expressions in the place of names that are read."""
+    """Put expressions in the place of names that are read, not of inner ones of the same name."""
+    for child in ast.iter_child_nodes(tree) if values else ():
+        _Replacer(values).visit(child)
 
-    class Replacer(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> Any:
-            return values.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
 
-    if values:
-        Replacer().visit(tree)
+class _Replacer(ast.NodeTransformer):
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        return self.values.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        hidden = inner_names(node)
+        if not hidden & self.values.keys():
+            return super().generic_visit(node)
+        left = {name: value for name, value in self.values.items() if name not in hidden}
+        return ast.NodeTransformer.generic_visit(_Replacer(left), node)
 
 
 def _drop_dead(function: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a file without ``fluxmod`` loads weights: a table of what torch names and orders otherwise."""
+"""How a file without ``fluxmod`` loads weights: by a table of what torch names otherwise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load(model: nnx.Module, path: str) -> None:
     tensors = load_file(path)
     found: set[int] = set()
     lacking: dict[int, str] = {{}}
-    for place, module in model.iter_modules():
+    for place, module in nnx.iter_modules(model):
         for name, variable in vars(module).items():
             if not isinstance(variable, nnx.Variable) or isinstance(variable, nnx.RngState):
                 continue
