@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -94,12 +95,17 @@ class _Replacer(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         self.generic_visit(node)
-        if not isinstance(node.ctx, ast.Load) or ast.unparse(node.value) != "self":
+        owner = ast.unparse(node.value)
+        if not isinstance(node.ctx, ast.Load) or owner not in ("self", "type(self)"):
             return node
-        given = [v for owner, v in self.values.get(node.attr, ()) if owner in self.related]
-        if not given or not all(map(_is_switch, given)) or len(set(map(ast.dump, given))) > 1:
+        given = [v for place, v in self.values.get(node.attr, ()) if place in self.related]
+        if not given or len(set(map(ast.dump, given))) > 1:
             return node
-        return given[0]
+        value = given[0]
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "staticmethod":
+            return copy.deepcopy(value.args[0])
+        private = node.attr.startswith("_") and isinstance(value, ast.Constant)
+        return value if private or _is_switch(value) else node
 
 
 def _is_switch(node: Any) -> bool:

@@ -16,9 +16,8 @@ from .definitions import Function, binds, inner_names, is_doc
 
 __all__ = ["Known", "is_hollow", "is_pure", "loaded", "replace", "simplify"]
 
-_TOOLS = {"append", "copy", "count", "endswith", "get", "index", "items", "join", "keys", "split"}
-_TOOLS |= {"lower", "partition", "startswith", "values", "update"}
-_EFFECTS = {"delattr", "exec", "next", "print", "setattr"}
+_EFFECTS = {"delattr", "exec", "next", "print", "setattr", "rngs"}
+_CHANGES = {"add", "append", "clear", "extend", "fork", "insert", "pop", "remove", "set_value"}
 _INVERSE = {ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
             ast.In: ast.NotIn, ast.NotIn: ast.In}  # fmt: skip
 
@@ -60,7 +59,11 @@ def is_hollow(function: Any) -> bool:
 
 
 def is_pure(node: ast.AST | None) -> bool:
-    """Whether an expression can be left out: none of its calls may have an effect."""
+    """Whether an expression can be left out: none of its calls may have an effect.
+
+    Only what was computed for a check can become unused, so that it is enough to know the calls
+    that change something in this package.
+    """
     for each in ast.walk(node) if node is not None else ():
         if isinstance(each, ast.NamedExpr | ast.Yield | ast.YieldFrom):
             return False
@@ -71,7 +74,7 @@ def is_pure(node: ast.AST | None) -> bool:
             if called.id in _EFFECTS:
                 return False
         elif isinstance(called, ast.Attribute):
-            if not _root(called).startswith("@") and called.attr not in _TOOLS:
+            if _root(called) in ("self", "rngs") or called.attr in _CHANGES:
                 return False
     return True
 
@@ -299,7 +302,7 @@ def _is_idle(call: ast.expr, known: Known) -> bool:
 
 
 def _propagate(function: Any) -> None:
-    """Names that are set once, to None, True or False, are that."""
+    """Names that are set once, to None, True, False or a whole number, are that."""
     stores: dict[str, int] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -317,7 +320,7 @@ def _propagate(function: Any) -> None:
 
 
 def _is_flag(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool))
+    return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, int))
 
 
 def replace(tree: ast.AST, values: dict[str, ast.expr]) -> None:
