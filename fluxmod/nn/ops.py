@@ -4,10 +4,49 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .functional._distance import vector_norm
 
-__all__ = ["max", "min", "norm"]
+__all__ = ["abs", "clamp", "max", "min", "norm"]
+
+Bound = jax.Array | float | None
+
+
+def abs(input: jax.Array) -> jax.Array:
+    """The absolute value; the twin of ``torch.abs``.
+
+    Its gradient at zero is 0; that of ``jnp.abs`` is 1.
+
+    >>> float(jax.grad(abs)(0.0))
+    0.0
+    """
+    still = lax.stop_gradient(jnp.abs(input))  # zero and NaN
+    return jnp.where(input > 0, input, jnp.where(input < 0, -input, still))
+
+
+def clamp(input: jax.Array, min: Bound = None, max: Bound = None) -> jax.Array:
+    """Values held between two bounds; the twin of ``torch.clamp``.
+
+    Args:
+        min, max: numbers, or arrays that broadcast with the input; ``None`` for no bound.
+
+    On a bound the gradient goes to the input, whole. ``jnp.clip`` and ``jnp.maximum`` split it with
+    the bound, so after a ReLU half of it is lost.
+
+    >>> [float(jax.grad(lambda x: clamp(x, min=0.0))(x)) for x in (-1.0, 0.0, 1.0)]
+    [0.0, 1.0, 1.0]
+    """
+    still = lax.stop_gradient(jnp.clip(input, min, max))
+    if not jnp.issubdtype(still.dtype, jnp.floating):
+        return still
+    low = -jnp.inf if min is None else min
+    high = jnp.inf if max is None else max
+    bound = jnp.where((input > high) | (high < low), high, still)
+    bound = jnp.where((input < low) & (low < high), low, bound)
+    inside = (input >= low) & (input <= high)
+    lost = jnp.isnan(input) | jnp.isnan(low) | jnp.isnan(high)
+    return jnp.where(inside, input, jnp.where(lost, jnp.nan, bound))
 
 
 def max(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, jax.Array]:
@@ -45,6 +84,8 @@ def norm(
     >>> float(norm(jnp.array([[3.0, 4.0]])))
     5.0
     """
+    if input.dtype in (jnp.bfloat16, jnp.float16):  # powers need more places than these have
+        return norm(input.astype(jnp.float32), ord, dim, keepdim).astype(input.dtype)
     axes = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     if not input.ndim:
         return vector_norm(input[None], float(ord), (0,))[0]

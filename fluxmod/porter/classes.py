@@ -138,6 +138,8 @@ class ClassCode:
                 if (text := self.shared(specs)) is not None:
                     lines.append(f"self.{name} = {text}")
                     self.resolved.update(join(i.path, name) for i in self.instances)
+                elif has_arrays_after(first, name):
+                    lines.append(f"self.{name} = nnx.data(None)  # shared: the model sets it")
                 continue
             node = self.init.of_attribute(name)
             shown = f"layer{name}" if name.isdigit() else name
@@ -551,6 +553,12 @@ class ClassCode:
 def is_spec(value: Any) -> bool:
     """Whether a value is a module to build."""
     return isinstance(value, (Leaf, Instance, Listing))
+
+
+def has_arrays_after(attributes: dict[str, Any], name: str) -> bool:
+    """Whether parameters or buffers follow a name: then its place must be kept for it."""
+    names = list(attributes)
+    return any(isinstance(attributes[n], Array) for n in names[names.index(name) + 1 :])
 
 
 def kind_of(spec: Any) -> Any:

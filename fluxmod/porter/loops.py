@@ -127,9 +127,11 @@ def _loop(
     lines: list[str], path: str, start: int, length: int, count: int, first: int,
     others: list[str], module: torch.nn.Module,
 ) -> list[str]:  # fmt: skip
-    taken = set(re.findall(r"\b\w+\b", " ".join(lines)))
+    taken = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", " ".join(lines)))
     indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
-    names = {other: _singular(other, taken) for other in others}
+    names: dict[str, str] = {}
+    for other in others:
+        names[other] = _singular(other, taken | set(names.values()), alone=len(others) == 1)
     body = []
     for line in lines[start : start + length]:
         for other, name in names.items():
@@ -155,10 +157,15 @@ def _size(module: torch.nn.Module, path: str) -> int:
     return len(found)  # type: ignore[arg-type]
 
 
-def _singular(path: str, taken: set[str]) -> str:
+def _singular(path: str, taken: set[str], *, alone: bool) -> str:
+    """A name for one of a list: no variable of the function, and none of the loop's others."""
     name = re.findall(r"\w+", path)[-1]
     match = _NUMBERED.match(name)
-    base = match[1] if match else "layer"
+    base = match[1] if match else "layer" if alone else name
     if name == "layers" or base in taken or base in ("h", "self"):
-        base = "layer" if "layer" not in taken else "block" if "block" not in taken else f"{base}_"
+        base = "layer" if "layer" not in taken else "block"
+    if base in taken:
+        base = name
+    while base in taken:
+        base = f"{base}_"
     return base

@@ -83,8 +83,8 @@ def _flat(node: Any) -> tuple[str, int]:
             for k, v in pairs
         ) + "}", 20
     if isinstance(node, _COMPREHENSIONS):
-        first, last = _ends(node)
-        return f"{first}{' '.join([_element(node), *_loops(node)])}{last}", 20
+        ends = _ends(node)
+        return f"{ends[0]}{' '.join([_element(node), *_loops(node)])}{ends[1]}", 20
     if isinstance(node, ast.Set):
         return "{" + ", ".join(expression(e, 2) for e in node.elts) + "}", 20
     if isinstance(node, ast.NamedExpr):

@@ -1,4 +1,4 @@
-"""``ops.max`` and ``ops.min`` are torch's, gradients at ties and NaN included."""
+"""Twins of torch's tensor functions: values, gradients at ties, kinks and NaN."""
 
 from __future__ import annotations
 
@@ -40,3 +40,58 @@ def test_nan_wins_as_in_torch(name):
     got = getattr(ops, name)(x, 1)
     np.testing.assert_array_equal(got[0], want.values)
     np.testing.assert_array_equal(got[1], want.indices)
+
+
+KINKS = [-2.0, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, float("inf"), -float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "bounds",
+    [(0.0, None), (None, 0.0), (-1.0, 1.0), (1.0, -1.0), (0.5, 0.5), (float("nan"), 1.0)],
+    ids=str,
+)
+@pytest.mark.parametrize("arrays", [False, True])
+def test_clamp_at_its_bounds_is_torchs(bounds, arrays, dtype):
+    def torch_side(x, *given):
+        given = iter(given)
+        low, high = (b if b is None or not arrays else next(given) for b in bounds)
+        return torch.clamp(x, low, high)
+
+    def jax_side(x, *given):
+        given = iter(given)
+        low, high = (b if b is None or not arrays else next(given) for b in bounds)
+        return ops.clamp(x, low, high)
+
+    inputs = [KINKS, *([b] * len(KINKS) for b in bounds if b is not None and arrays)]
+    same_slopes(torch_side, jax_side, inputs, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_abs_at_zero_is_torchs(dtype):
+    same_slopes(torch.abs, ops.abs, [KINKS], dtype)
+
+
+def test_integers_are_clamped_as_they_are():
+    got = ops.clamp(jax.numpy.arange(5), 1, 3)
+    assert got.dtype == jax.numpy.arange(5).dtype
+    assert got.tolist() == [1, 1, 2, 3, 3]
+
+
+def same_slopes(torch_side, jax_side, inputs, dtype):
+    """Values, dtype, and the gradients of their sum where the value is a number."""
+    tensors = [torch.tensor(x, dtype=getattr(torch, dtype), requires_grad=True) for x in inputs]
+    want = torch_side(*tensors)
+    want.sum().backward()
+    with jax.enable_x64(True):
+        arrays = [jax.numpy.asarray(x, dtype) for x in inputs]
+        got = jax.jit(jax_side)(*arrays)
+        places = tuple(range(len(arrays)))
+        slopes = jax.jit(jax.grad(lambda *a: jax_side(*a).sum(), places))(*arrays)
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(got, float), want.detach().double())
+    for slope, tensor in zip(slopes, tensors, strict=True):
+        number = ~want.detach().isnan().numpy()
+        np.testing.assert_array_equal(
+            np.asarray(slope, float)[number], tensor.grad.double()[number]
+        )

@@ -1,7 +1,8 @@
-"""Torch's own samples of operators through the porter: values and gradients in float64.
+"""Torch's own samples of operators through the porter: values and gradients.
 
 ``aten_ops.csv`` lists the operators that 207 public models use once they are captured, and how many
-models use each. Every entry of ``op_db`` that reaches one of them, or has its name, is run.
+models use each. Every entry of ``op_db`` that reaches one of them, or has its name, is run in
+float64 (L1), float32 (L2), bfloat16 (L6), and with integers and bools where torch takes them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import itertools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from fluxmod import porter
 from fluxmod._errors import CaptureError, UnsupportedOpError
 from fluxmod.porter import write
-from parity_tests.compare import same
+from parity_tests.compare import LIMIT, same
+from parity_tests.db.ops import array_of, worst_share
 
 OPERATORS = {
     row["op"]: int(row["models_using"])
@@ -46,37 +48,83 @@ NO_VALUES = {
 """Entries whose results cannot be compared, with the reason."""
 
 
-FIRST = 30
-"""Samples that the short suite chooses from; some entries have more than a thousand."""
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool)
+
+TIES = ("sort", "topk")
+"""Operators whose choice among equal elements torch leaves open: of bools, integers and bfloat16,
+which have many equal ones, only the values are compared."""
+
+VALUES = "index .* is out of bounds"
+"""Errors that depend on values: a compiled program does not know them."""
+
+ROUNDED_ONCE = {
+    "addcmul": "torch rounds the sum and the product once, the written formula each",
+    "baddbmm": "a bias of one number: torch adds 250 slopes in float32",
+}
+"""Entries with bfloat16 samples beyond the limit of L6, at most twice, with the reason."""
+
+BATCH = 24
+"""Samples in one module: capture and compilation cost most, and are shared."""
+
+EPS = {torch.float32: ("L2", 2.0**-23), torch.bfloat16: ("L6", 2.0**-8)}
 
 
 class _Tensor:
     """Where a tensor stands in the arguments of a sample."""
 
 
-class One(torch.nn.Module):
-    """One operator as a module; its arguments that are no tensors are fixed."""
+class Call:
+    """A sample of an operator: its tensors, and everything else."""
 
-    def __init__(self, op: Any, structure: Any, leaves: list[Any]) -> None:
+    def __init__(self, index: int, sample: Any) -> None:
+        leaves, self.structure = tree_flatten(((sample.input, *sample.args), sample.kwargs))
+        self.index = index
+        self.tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        self.rest = [_Tensor if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.floats = [i for i, t in enumerate(self.tensors) if t.is_floating_point()]
+
+    def __call__(self, op: Any, tensors: Sequence[torch.Tensor], *, exact: bool = False) -> Any:
+        """The operator's result; ``exact`` puts float64 for every floating dtype asked for."""
+        given = iter(tensors)
+        leaves = [next(given) if leaf is _Tensor else leaf for leaf in self.rest]
+        if exact:
+            leaves = [_float64(leaf) for leaf in leaves]
+        args, kwargs = tree_unflatten(leaves, self.structure)
+        return op(*args, **kwargs)
+
+    def __str__(self) -> str:
+        rest = str([leaf for leaf in self.rest if leaf is not _Tensor])[:80]
+        return f"{self.index} {[tuple(t.shape) for t in self.tensors]} {rest}"
+
+
+def _float64(leaf: Any) -> Any:
+    floating = isinstance(leaf, torch.dtype) and leaf.is_floating_point
+    return torch.float64 if floating else leaf
+
+
+class Calls(torch.nn.Module):
+    """An operator as a module, called once for each sample."""
+
+    def __init__(self, op: Any, calls: Sequence[Call]) -> None:
         super().__init__()
-        self.op, self.structure, self.leaves = op, structure, leaves
+        self.op, self.calls = op, calls
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         given = iter(tensors)
-        leaves = [next(given) if leaf is _Tensor else leaf for leaf in self.leaves]
-        args, kwargs = tree_unflatten(leaves, self.structure)
-        return self.op(*args, **kwargs)
+        return [c(self.op, list(itertools.islice(given, len(c.tensors)))) for c in self.calls]
 
 
 @dataclass
 class Result:
-    """What became of an entry's samples."""
+    """What became of an entry's samples: L1 as an error, L2 and L6 as shares of their limits."""
 
     available: int = 0
     run: int = 0
-    worst: float = 0.0
+    worst: dict[str, float] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
+    errors: int = 0
+    raised: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -85,49 +133,80 @@ def entries() -> dict[str, Any]:
     found = {}
     for op in op_db:
         plain = op.name.split(".")[-1]
-        if {op.name, plain, op.aten_name} & NAMES and dtype_of(op) is not None:
+        if {op.name, plain, op.aten_name} & NAMES and set(DTYPES) & set(op.dtypes):
             variant = f"[{op.variant_test_name}]" if op.variant_test_name else ""
             found[op.name + variant] = op
     return found
 
 
-def dtype_of(op: Any) -> torch.dtype | None:
-    """The dtype to run an operator in: float64 where it has one."""
-    return next((d for d in (torch.float64, torch.int64, torch.bool) if d in op.dtypes), None)
-
-
-def run(op: Any, most: int, *, every: bool) -> Result:
-    """Port and compare ``most`` of an entry's samples, evenly chosen: of all, or of the first."""
-    torch.manual_seed(0)
-    drawn = itertools.islice(op.sample_inputs("cpu", dtype_of(op)), None if every else FIRST)
-    samples = [sample for sample in drawn if not sample.kwargs.get("dropout_p")]
-    result = Result(available=len(samples))
-    step = max(len(samples) // most, 1)
-    for index, sample in list(enumerate(samples))[::step][:most]:
-        leaves, structure = tree_flatten(((sample.input, *sample.args), sample.kwargs))
-        tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        rest = [_Tensor if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        module = One(op.op, structure, rest).eval()
-        label = f"{op.name}-{index} {[tuple(t.shape) for t in tensors]} {shown(rest)}"
-        try:
-            with recorded(result.reached):
-                result.worst = max(result.worst, compare(module, tensors))
-            result.run += 1
-        except (UnsupportedOpError, CaptureError) as error:
-            reason = reason_of(error)
-            result.refused[reason] = result.refused.get(reason, 0) + 1
-        except Exception as error:  # every sample is reported, whatever it failed with
-            text = " ".join(str(error).split())[:250]
-            result.problems.append(f"{label}: {type(error).__name__}: {text}")
+def run(op: Any, *, every: bool) -> Result:
+    """Port and compare samples of an entry: all in every dtype, or one in the first it has."""
+    result = Result()
+    for dtype in [d for d in DTYPES if d in op.dtypes][: None if every else 1]:
+        torch.manual_seed(0)
+        drawn = (s for s in op.sample_inputs("cpu", dtype) if not s.kwargs.get("dropout_p"))
+        samples = itertools.islice(drawn, None if every else 1)
+        calls = [Call(i, sample) for i, sample in enumerate(samples)]
+        result.available += len(calls)
+        for start in range(0, len(calls), BATCH):
+            several(op, calls[start : start + BATCH], dtype, result)
+    if every:
+        refuse(op, result)
     return result
 
 
-def shown(rest: list[Any]) -> str:
-    return str([leaf for leaf in rest if leaf is not _Tensor])[:80]
+def refuse(op: Any, result: Result) -> None:
+    """Port what torch refuses: an error then, or when the port is called."""
+    for index, error in enumerate(op.error_inputs("cpu") if op.error_inputs_func else ()):
+        call = Call(index, error.sample_input)
+        if not raises(lambda call=call: call(op.op, [t.clone() for t in call.tensors])):
+            continue  # torch refuses it on other devices alone
+        result.errors += 1
+
+        def ported(call: Call = call) -> None:
+            ours(op, [call], [Reference({}, [])])
+
+        if raises(ported):
+            result.raised += 1
+        elif not re.search(VALUES, error.error_regex):
+            result.problems.append(f"{op.name} {call}: {error.error_regex} is not raised")
+
+
+def raises(call: Callable[[], Any]) -> bool:
+    """Whether a call raises anything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call()
+    except Exception:
+        return True
+    return False
+
+
+def several(op: Any, calls: list[Call], dtype: torch.dtype, result: Result) -> None:
+    """Compare samples in one module; if anything is wrong, each in its own."""
+    try:
+        with recorded(result.reached):
+            error = compare(op, calls, dtype)
+    except Exception as error:  # every sample is reported, whatever it failed with
+        if len(calls) > 1:
+            for call in calls:
+                several(op, [call], dtype, result)
+        elif isinstance(error, (UnsupportedOpError, CaptureError, OverflowError)):
+            reason = reason_of(error)
+            result.refused[reason] = result.refused.get(reason, 0) + 1
+        else:
+            text = " ".join(str(error).split())[:250]
+            kind = str(dtype).removeprefix("torch.")
+            result.problems.append(f"{op.name} {kind} {calls[0]}: {type(error).__name__}: {text}")
+    else:
+        level = EPS[dtype][0] if dtype in EPS else "L1"
+        result.run += len(calls)
+        result.worst[level] = max(result.worst.get(level, 0.0), error)
 
 
 def reason_of(error: Exception) -> str:
-    """The line that names the obstacle."""
+    """The line that names the obstacle; a number that needs int64 is JAX's own to refuse."""
     lines = str(error).splitlines()
     return next((line.strip() for line in lines[1:] if line.strip()), lines[0])
 
@@ -148,55 +227,119 @@ def recorded(reached: set[str]) -> Iterator[None]:
         write.rule_of = before
 
 
-def compare(module: One, tensors: list[torch.Tensor]) -> float:
-    """Outputs, and gradients of a random functional of them; the worst relative error."""
-    with jax.enable_x64(True), warnings.catch_warnings():
+def compare(op: Any, calls: list[Call], dtype: torch.dtype) -> float:
+    """Compare one dtype; the worst relative error, or share of the limit."""
+    with jax.enable_x64(dtype == torch.float64), default_dtype(dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        floats = [i for i, t in enumerate(tensors) if t.is_floating_point()]
-        given = [t.clone().requires_grad_(i in floats) for i, t in enumerate(tensors)]
-        try:
-            want = module(*given)
-        except RuntimeError:  # an argument that torch takes without a gradient alone
-            given = [t.clone() for t in tensors]
-            want = module(*given)
-        want = [t for t in tree_flatten(want)[0] if isinstance(t, torch.Tensor)]
-        ported = porter.port(module, *tensors, options=porter.Options(layout="torch"))
-        arrays = [jnp.asarray(t.numpy()) for t in tensors]
+        wanted = [reference(op, call, call.tensors) for call in calls]
+        if op.name in TIES and dtype not in (torch.float64, torch.float32):
+            wanted = [Reference({"output 0": w.named["output 0"]}, w.weights) for w in wanted]
+        most = 2.0 if op.name in ROUNDED_ONCE and dtype == torch.bfloat16 else 1.0
+        got = ours(op, calls, wanted)
+        worst = 0.0
+        for call, want, named in zip(calls, wanted, got, strict=True):
+            if dtype in EPS:
+                wide = [t.double() if t.is_floating_point() else t for t in call.tensors]
+                truth = reference(op, call, wide, want.weights)
+                true = {name: truth.named[name] for name in want.named}
+                worst = max(worst, worst_share(named, want.named, true, *EPS[dtype], most))
+            else:  # what integers become is float32
+                limit = LIMIT if dtype == torch.float64 else 32 * EPS[torch.float32][1]
+                worst = max(worst, same(named, want.named, limit))
+        return worst
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Numbers that ask for no dtype become float64 in torch where they do in JAX."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if dtype == torch.float64 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@dataclass
+class Reference:
+    """What torch computes: outputs and gradients by name, and the weights of the functional."""
+
+    named: dict[str, np.ndarray]
+    weights: list[torch.Tensor | None]
+
+
+def reference(
+    op: Any, call: Call, tensors: list[torch.Tensor], weights: list[Any] | None = None
+) -> Reference:
+    """Outputs, and gradients of a random functional of them where torch has any."""
+    exact = weights is not None
+    given = [t.clone().requires_grad_(i in call.floats) for i, t in enumerate(tensors)]
+    try:
+        out = call(op, given, exact=exact)
+    except RuntimeError:  # an argument that torch takes without a gradient alone
+        given = [t.clone() for t in tensors]
+        out = call(op, given, exact=exact)
+    outputs = [t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)]
+    if weights is None:
         rng = np.random.default_rng(0)
         weights = [
-            rng.standard_normal(tuple(t.shape)) if t.requires_grad and not t.is_complex() else None
-            for t in want
+            torch.from_numpy(rng.standard_normal(tuple(t.shape))).to(t.dtype)
+            if t.requires_grad and not t.is_complex()
+            else None
+            for t in outputs
         ]
+    named = {f"output {i}": array_of(t) for i, t in enumerate(outputs)}
+    parts = [
+        (o * w.to(o.dtype)).sum() for o, w in zip(outputs, weights, strict=True) if w is not None
+    ]
+    if parts and not sum(parts).isnan():  # the gradient of what is NaN says nothing
+        try:
+            sum(parts).backward()
+        except RuntimeError as error:
+            if not re.search("not implemented|not differentiable|not supported", str(error)):
+                raise  # torch has no derivative of everything
+    named |= {f"gradient {i}": array_of(g.grad) for i, g in enumerate(given) if g.grad is not None}
+    return Reference(named, weights)
 
-        def total(chosen: list[jax.Array]) -> Any:
-            everything = list(arrays)
-            for i, x in zip(floats, chosen, strict=True):
-                everything[i] = x
-            out = jax.tree.leaves(ported(*everything))
-            pairs = [(o, w) for o, w in zip(out, weights, strict=True) if w is not None]
-            return sum((jnp.vdot(o, w) for o, w in pairs), start=jnp.zeros(())), out
 
-        grads, got = jax.grad(total, has_aux=True)([arrays[i] for i in floats])
-        for i, (g, w) in enumerate(zip(got, want, strict=True)):
-            kinds = str(g.dtype), str(w.dtype).removeprefix("torch.")
-            integers = all(kind.startswith("int") for kind in kinds)  # int32 stands for int64
-            assert integers or kinds[0] == kinds[1], f"output {i} is {kinds[0]}, torch's {kinds[1]}"
-        if any(w is not None for w in weights):
-            parts = zip(want, weights, strict=True)
-            try:
-                sum((o * torch.from_numpy(w)).sum() for o, w in parts if w is not None).backward()
-            except RuntimeError as error:
-                if not re.search("not implemented|not differentiable", str(error)):
-                    raise  # torch has no derivative of everything
-        slopes = {f"gradient {i}": (g, given[i].grad) for i, g in zip(floats, grads, strict=True)}
-        slopes = {
-            k: (g, t.to_dense() if t.is_sparse else t)
-            for k, (g, t) in slopes.items()
-            if t is not None
-        }
-        mine = {f"output {i}": np.asarray(g) for i, g in enumerate(got)}
-        theirs = {f"output {i}": w.detach().resolve_conj() for i, w in enumerate(want)}
-        return same(
-            {**mine, **{k: np.asarray(g) for k, (g, _) in slopes.items()}},
-            {**theirs, **{k: t for k, (_, t) in slopes.items()}},
-        )
+def ours(op: Any, calls: list[Call], wanted: list[Reference]) -> list[dict[str, np.ndarray]]:
+    """The port's outputs and gradients for each sample, compiled as one program."""
+    tensors = [t for call in calls for t in call.tensors]
+    ported = porter.port(Calls(op, calls).eval(), *tensors, options=porter.Options(layout="torch"))
+    arrays = [jnp.asarray(array_of(t)) for t in tensors]
+    floats = {i: a for i, a in enumerate(arrays) if jnp.issubdtype(a.dtype, jnp.floating)}
+
+    def total(chosen: dict[int, jax.Array]) -> Any:
+        out = ported(*[chosen.get(i, a) for i, a in enumerate(arrays)])
+        found = [jax.tree.leaves(o) for o in out]
+        parts = [
+            jnp.vdot(o, jnp.asarray(array_of(w)))
+            for outputs, want in zip(found, wanted, strict=True)
+            for o, w in zip(outputs, want.weights, strict=True)
+            if w is not None
+        ]
+        return sum(parts, start=jnp.zeros(())), found
+
+    options = {"xla_backend_optimization_level": 0}
+    grads, found = jax.jit(jax.grad(total, has_aux=True), compiler_options=options)(floats)
+    named, first = [], 0
+    for call, outputs, want in zip(calls, found, wanted, strict=True):
+        mine = {}
+        for name in want.named:
+            place = int(name.split()[1])
+            if name.startswith("gradient"):
+                mine[name] = np.asarray(grads[first + place])
+            else:
+                mine[name] = np.asarray(outputs[place])
+                check_dtype(name, mine[name], want.named[name])
+                mine[name] = mine[name].astype(want.named[name].dtype)
+        named.append(mine)
+        first += len(call.tensors)
+    return named
+
+
+def check_dtype(name: str, got: np.ndarray, want: np.ndarray) -> None:
+    """Require torch's dtype; without 64-bit types in JAX, its narrower kind."""
+    kinds = str(got.dtype), str(jax.dtypes.canonicalize_dtype(want.dtype))
+    integers = all(kind.startswith("int") for kind in kinds)
+    assert integers or kinds[0] == kinds[1], f"{name} is {kinds[0]}, torch's {kinds[1]}"

@@ -256,10 +256,39 @@ class Teacher(Linear):
         return y / scale + target * y - self.frozen(x) * x + self.centre
 
 
+class ListsInStep(nn.Module):
+    """Lists whose names end in numbers: the loop needs a name for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(2))
+        self.linears = nn.ModuleList(nn.Linear(DIM, DIM) for _ in range(2))
+        self.norm2 = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(2))
+
+    def forward(self, x):
+        for i in range(2):
+            x = x + self.linears[i](self.norm1[i](x))
+            x = self.norm2[i](x)
+        return x
+
+
+class TiedHead(nn.Module):
+    """A weight of the table and a bias of its own: torch lists the weight first."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(DIM, DIM)
+        self.head = nn.Linear(DIM, DIM)
+        self.head.weight = self.table.weight
+
+    def forward(self, x):
+        return self.head(self.table(x.argmax(1)) + x)
+
+
 CASES = [
-    Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite, ResidualAroundIdentity,
-    TwoThrough, OldStatistic, Counter, ResidualAroundIsland, TwoOutputsAtOnce, Reparameterised,
-    StochasticDepth, Flags, Lists, Shared,
+    ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
+    ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
+    TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,
 ]  # fmt: skip
 
 

@@ -37,28 +37,41 @@ def _ones(s: Scope, op: Op) -> str:
 @lower("full", "new_full")
 def _full(s: Scope, op: Op) -> str:
     index = 1 if op.name.startswith("new_") else 0
-    return call("jnp.full", _shape(s, op, index), s.number(op, index + 1), _dtype(op))
+    same = isinstance(op.args[index + 1], float) == op.out.dtype.is_floating_point
+    dtype = _dtype(op) if same else DTYPES[op.out.dtype]
+    return call("jnp.full", _shape(s, op, index), s.number(op, index + 1), dtype)
 
 
 @lower("arange")
 def _arange(s: Scope, op: Op) -> str:
     first = 1 if len(op.args) == 2 and op.args[0] == 0 else 0
-    numbers = [s.number(op, i) for i in range(first, len(op.args))]
     dtype = op.out.dtype
     floating = any(isinstance(a, float) for a in op.args)
+    if not dtype.is_floating_point and any(a % 1 for a in op.args if isinstance(a, float)):
+        raise NotImplementedError("arange of integers with bounds that are none")
+    whole = {float, bool} if not dtype.is_floating_point else set()
+    numbers = [
+        repr(int(a)) if type(a) in whole else s.number(op, i) for i, a in enumerate(op.args)
+    ][first:]
     plain = dtype == torch.int64 or (floating and dtype == torch.float32)
     return call("jnp.arange", *numbers, dtype=None if plain else DTYPES[dtype])
 
 
 @lower("linspace")
 def _linspace(s: Scope, op: Op) -> str:
+    if not op.out.dtype.is_floating_point:
+        raise NotImplementedError("linspace of integers: torch rounds from both ends")
     numbers = [s(a) if isinstance(a, Value) else s.number(op, i) for i, a in enumerate(op.args[:3])]
-    return call("jnp.linspace", *numbers, dtype=_dtype(op) or None)
+    arrays = any(isinstance(a, Value) for a in op.args[:3])
+    return call(
+        "jnp.linspace", *numbers, dtype=DTYPES[op.out.dtype] if arrays else _dtype(op) or None
+    )
 
 
 @lower("eye")
 def _eye(s: Scope, op: Op) -> str:
-    return call("jnp.eye", *(s.number(op, i) for i in range(len(op.args))))
+    numbers = [s.number(op, i) for i in range(len(op.args))]
+    return call("jnp.eye", *numbers, dtype=_dtype(op) or None)
 
 
 @lower("scalar_tensor")

@@ -36,6 +36,8 @@ def _binary(symbol: str) -> Any:
         mode = op.kwargs.get("rounding_mode")
         if mode == "floor":
             return f"{left} // {right}"
+        if mode == "trunc" and not op.out.dtype.is_floating_point:
+            return f"({left} - jnp.fmod({left}, {right})) // {right}"
         if mode == "trunc":
             return f"jnp.trunc({left} / {right})"
         return f"{left} {symbol} {right}"
@@ -76,15 +78,15 @@ def _not(s: Scope, op: Op) -> str:
 
 
 _UNARY = {
-    "exp": "jnp.exp", "log": "jnp.log", "sqrt": "jnp.sqrt", "rsqrt": "jax.lax.rsqrt",
-    "sin": "jnp.sin", "cos": "jnp.cos", "tan": "jnp.tan", "abs": "jnp.abs", "sign": "jnp.sign",
+    "exp": "jnp.exp", "log": "jnp.log", "sqrt": "jnp.sqrt",
+    "sin": "jnp.sin", "cos": "jnp.cos", "tan": "jnp.tan",
     "floor": "jnp.floor", "ceil": "jnp.ceil", "round": "jnp.round", "trunc": "jnp.trunc",
     "square": "jnp.square", "reciprocal": "jnp.reciprocal", "erf": "jax.scipy.special.erf",
     "log1p": "jnp.log1p", "expm1": "jnp.expm1", "log2": "jnp.log2", "log10": "jnp.log10",
     "exp2": "jnp.exp2", "sinh": "jnp.sinh", "cosh": "jnp.cosh", "asin": "jnp.arcsin",
     "acos": "jnp.arccos", "atan": "jnp.arctan", "isnan": "jnp.isnan", "isinf": "jnp.isinf",
     "isfinite": "jnp.isfinite", "real": "jnp.real", "imag": "jnp.imag", "angle": "jnp.angle",
-    "conj": "jnp.conj", "sgn": "jnp.sign", "erfinv": "jax.scipy.special.erfinv",
+    "conj": "jnp.conj", "erfinv": "jax.scipy.special.erfinv",
     "detach": "jax.lax.stop_gradient", "sinc": "jnp.sinc", "lgamma": "jax.scipy.special.gammaln",
     "atanh": "jnp.arctanh", "asinh": "jnp.arcsinh", "acosh": "jnp.arccosh",
     "zeros_like": "jnp.zeros_like", "ones_like": "jnp.ones_like", "log_sigmoid": "F.logsigmoid",
@@ -104,6 +106,23 @@ def _unary(function: str) -> Any:
 
 for _name, _function in _UNARY.items():
     lower(_name, elementwise=True)(_unary(_function))
+
+
+@lower("rsqrt", elementwise=True)
+def _rsqrt(s: Scope, op: Op) -> str:
+    text = s(op.args[0])
+    return (
+        call("jax.lax.rsqrt", text)
+        if op.args[0].dtype.is_floating_point
+        else f"1 / jnp.sqrt({text})"
+    )
+
+
+@lower("sign", "sgn", elementwise=True)
+def _sign(s: Scope, op: Op) -> str:
+    text = s(op.args[0])
+    return text if op.args[0].dtype == torch.bool else call("jnp.sign", text)
+
 
 _BINARY_CALLS = {
     "maximum": "jnp.maximum", "minimum": "jnp.minimum", "atan2": "jnp.arctan2",
@@ -156,21 +175,29 @@ for _name in _ACTIVATIONS:
 @lower("clamp", "clip", elementwise=True)
 def _clamp(s: Scope, op: Op) -> str:
     low, high = given(op, 1, "min"), given(op, 2, "max")
-    if high is None:
-        return call("jnp.maximum", s(op.args[0]), s(low))
-    if low is None:
-        return call("jnp.minimum", s(op.args[0]), s(high))
-    return call("jnp.clip", s(op.args[0]), s(low), s(high))
+    return _clamped(s, op, low, high)
 
 
 @lower("clamp_min", elementwise=True)
 def _clamp_min(s: Scope, op: Op) -> str:
-    return call("jnp.maximum", s(op.args[0]), s(op.args[1]))
+    return _clamped(s, op, op.args[1], None)
 
 
 @lower("clamp_max", elementwise=True)
 def _clamp_max(s: Scope, op: Op) -> str:
-    return call("jnp.minimum", s(op.args[0]), s(op.args[1]))
+    return _clamped(s, op, None, op.args[1])
+
+
+def _clamped(s: Scope, op: Op, low: Any, high: Any) -> str:
+    bounds = {"min": None if low is None else s(low), "max": None if high is None else s(high)}
+    function = "ops.clamp" if op.out.dtype.is_floating_point else "jnp.clip"
+    return call(function, s(op.args[0]), **bounds)
+
+
+@lower("abs", elementwise=True)
+def _abs(s: Scope, op: Op) -> str:
+    function = "ops.abs" if op.args[0].dtype.is_floating_point else "jnp.abs"
+    return call(function, s(op.args[0]))
 
 
 @lower("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar", elementwise=True)
@@ -183,7 +210,10 @@ ELEMENTWISE.add("where")
 
 @lower("masked_fill", elementwise=True)
 def _masked_fill(s: Scope, op: Op) -> str:
-    return call("jnp.where", s(op.args[1]), s(op.args[2]), s(op.args[0]))
+    value, mask, fill = op.args
+    if value.dtype == torch.bool and not isinstance(fill, Value):
+        fill = bool(fill)
+    return call("jnp.where", s(mask), s(fill), s(value))
 
 
 @lower("lerp", elementwise=True)
@@ -226,7 +256,8 @@ def _to(s: Scope, op: Op) -> str:
 
 @lower("full_like", elementwise=True)
 def _full_like(s: Scope, op: Op) -> str:
-    return call("jnp.full_like", s(op.args[0]), s(op.args[1]))
+    dtype = None if op.out.dtype == op.args[0].dtype else DTYPES[op.out.dtype]
+    return call("jnp.full_like", s(op.args[0]), s(op.args[1]), dtype=dtype)
 
 
 @lower("fill", elementwise=True)

@@ -53,12 +53,20 @@ def _index_put(s: Scope, op: Op) -> str:
     if masks and isinstance(new, Value) and new.rank:
         raise NotImplementedError("as many new values as a mask has True entries")
     entries = [slice(None) if e is None else e for e in entries]
-    verb = "add" if given(op, 3, "accumulate", False) else "set"
+    verb = _verb(value, "add" if given(op, 3, "accumulate", False) else "set")
     return f"{s(value)}.at[{subscript(s, entries)}].{verb}({s(new)})"
+
+
+def _verb(value: Value, verb: str) -> str:
+    """The method of ``.at[]``; among bools a sum is the larger one."""
+    return "max" if verb == "add" and value.dtype == torch.bool else verb
 
 
 def _along(s: Scope, op: Op, verb: str) -> str:
     value, dim, index, new = op.args[:4]
+    whole = not value.dtype.is_floating_point and not value.dtype.is_complex
+    if whole and not isinstance(new, Value):
+        new = bool(new) if value.dtype == torch.bool else int(new)
     source = s(new)
     if not value.rank:
         if verb not in ("add", "set"):
@@ -71,7 +79,7 @@ def _along(s: Scope, op: Op, verb: str) -> str:
     others = [i for i in range(value.rank) if i != dim % value.rank]
     if verb == "set" and all(value.shape[i] == index.shape[i] for i in others):
         return f"jnp.put_along_axis({s(value)}, {s(index)}, {source}, axis={dim}, inplace=False)"
-    return f"{s(value)}.at[{_grid(s, index, dim)}].{verb}({source})"
+    return f"{s(value)}.at[{_grid(s, index, dim)}].{_verb(value, verb)}({source})"
 
 
 def _grid(s: Scope, index: Value, dim: int) -> str:
@@ -109,7 +117,7 @@ def _on_axis(verb: str) -> Any:
         value, dim, index, new = op.args[:4]
         dim %= value.rank
         place = ", ".join([*[":"] * dim, s(index)])
-        return f"{s(value)}.at[{place}].{verb}({s(new)})"
+        return f"{s(value)}.at[{place}].{_verb(value, verb)}({s(new)})"
 
     return rule
 

@@ -24,6 +24,9 @@ def _linear(s: Scope, op: Op) -> str:
 @lower("addmm", "baddbmm")
 def _addmm(s: Scope, op: Op) -> str:
     beta, alpha = op.kwargs.get("beta", 1), op.kwargs.get("alpha", 1)
+    fraction = any(isinstance(n, float) and not n.is_integer() for n in (beta, alpha))
+    if fraction and not op.out.dtype.is_floating_point:
+        raise NotImplementedError("integers scaled by a fraction")
     bias = s(op.args[0]) if beta == 1 else f"{beta!r} * {s(op.args[0])}"
     product = f"{s(op.args[1])} @ {s(op.args[2])}"
     product = product if alpha == 1 else f"{alpha!r} * ({product})"

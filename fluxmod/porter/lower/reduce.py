@@ -174,6 +174,8 @@ def _sort(s: Scope, op: Op) -> str:
     dim = given(op, 1, "dim", -1)
     descending = "True" if given(op, 2, "descending", False) else None
     text = s(op.args[0])
+    if has_no_axes(op):
+        return f"({text}, jnp.zeros((), int))"
     return (
         f"({call('jnp.sort', text, axis=str(dim), descending=descending)}, "
         f"{call('jnp.argsort', text, axis=str(dim), descending=descending)})"

@@ -44,8 +44,7 @@ def standalone_text(model: nnx.Module, text: str, name: str) -> str:
     layers, same = _without_twins(_ordered(shaken))
     own = _unique(shaken.own.values())
     nodes = [node for d in (*layers, *own) for node in d.nodes]
-    outside = {n.id[1:] for t in nodes for n in ast.walk(t) if _is_outside(n)}
-    outside |= {"jnp", "nnx"}
+    outside = {"jnp", "nnx", *(name for node in nodes for name in _outside(node))}
     names = _names(layers, own, outside)
     names |= {key: names[twin] for key, twin in same.items()}
     for node in nodes:
@@ -67,8 +66,11 @@ def _version() -> str:
     return __version__
 
 
-def _is_outside(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id.startswith("@")
+def _outside(node: ast.AST) -> Iterator[str]:
+    """The imported names in a tree."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and each.id.startswith("@"):
+            yield each.id[1:]
 
 
 def _key_of(cls: type) -> str:

@@ -62,8 +62,8 @@ def _stores(definition: Definition) -> Iterator[tuple[str, str, Any]]:
                     seen.add(id(target))
                     yield target.attr, definition.key, getattr(node, "value", None)
             for member in top.body:
-                if isinstance(target := _target(member), ast.Name) and member.value is not None:
-                    yield target.id, definition.key, member.value
+                if isinstance(target := _target(member), ast.Name):
+                    yield target.id, definition.key, getattr(member, "value", None)
         for node in ast.walk(top):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                 if id(node) not in seen:

@@ -323,7 +323,7 @@ def _attach_layout(tree: ast.Module, text: str) -> None:
                 end -= 1
         kept = [_PRAGMA.sub("", line) for line in lines[each.lineno - 1 : end]]
         each.lines = [line[each.col_offset :] for line in kept]
-        if isinstance(each, ast.If):
+        if isinstance(node, ast.If):
             each.lines[0] = each.lines[0].removeprefix("el")
         each.was = ast.dump(head(each))
 

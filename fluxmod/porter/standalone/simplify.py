@@ -355,11 +355,10 @@ def _drop_dead(function: Any) -> None:
         if isinstance(node, ast.FunctionDef):
             return node.name not in read and not node.decorator_list
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = getattr(node, "targets", None) or [node.target]
-            names = binds(node)
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             parts = [e for t in targets for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
             plain = all(isinstance(part, ast.Name) for part in parts)
-            return plain and not read & set(names) and is_pure(node.value)
+            return plain and not read & set(binds(node)) and is_pure(node.value)
         if isinstance(node, ast.Delete):
             names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             return not names & given and not names & read
