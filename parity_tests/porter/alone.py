@@ -52,6 +52,12 @@ def measured(model: nnx.Module, inputs: dict[str, Any]) -> dict[str, np.ndarray]
     return found
 
 
+def started(model: nnx.Module) -> dict[str, np.ndarray]:
+    """What a model is drawn with."""
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Not(nnx.RngState)))
+    return {f"start{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
 def made(name: str, file: Any) -> nnx.Module:
     """The model of a written file."""
     build = next(getattr(file, n) for n in file.__all__ if n.lower() == name)
@@ -66,9 +72,9 @@ if __name__ == "__main__":
     for each in sys.argv[2:]:
         file = importlib.import_module(each)
         model = made((folder / f"{each}.name").read_text(), file)
+        start = started(model)
         file.load(model, folder / f"{each}.safetensors")
-        np.savez(
-            folder / f"{each}.got.npz", **measured(model, np.load(folder / f"{each}.inputs.npz"))
-        )
+        got = measured(model, dict(np.load(folder / f"{each}.inputs.npz")))
+        np.savez(folder / f"{each}.got.npz", **start, **got)
     loaded = {name.partition(".")[0] for name in sys.modules}
     assert not loaded & set(FORBIDDEN)
