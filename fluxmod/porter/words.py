@@ -20,9 +20,11 @@ __all__ = [
     "NeedsName",
     "Obstacle",
     "Unported",
+    "is_same",
     "literal",
     "pick",
     "plain",
+    "rate",
     "safe",
     "size_forms",
     "size_values",
@@ -171,3 +173,13 @@ def literal(value: Any) -> str:
         inner = ", ".join(literal(v) for v in value)
         return f"({inner}{',' if len(value) == 1 else ''})"
     return plain(value)
+
+
+def rate(op: Op) -> Any:
+    """The dropout probability of an attention operator."""
+    return op.args[4] if len(op.args) > 4 else op.kwargs.get("dropout_p", 0.0)
+
+
+def is_same(item: Any) -> bool:
+    """Whether an operator gives its argument another name and does nothing else."""
+    return getattr(item, "target", "") == "fluxmod.same"

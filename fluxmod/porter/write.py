@@ -21,8 +21,10 @@ from .words import (
     NeedsName,
     Obstacle,
     Unported,
+    is_same,
     pick,
     plain,
+    rate,
     safe,
     size_forms,
     size_values,
@@ -223,11 +225,16 @@ class _Writer(Measures):
         value = next((v for v in outs if id(v) in uses), outs[0]) if outs else None
         if value is None or id(value) in self.named or id(value) in sizes:
             return None
+        end = len(self.call.items)
         places = uses.get(id(value), [])
+        while len(places) == 1 and places[0] < end and is_same(self.call.items[places[0]]):
+            renamed = self.call.items[places[0]].out
+            if id(renamed) in sizes:
+                return None
+            places = uses.get(id(renamed), [])
         if len(places) != 1:
             return None
         place = places[0]
-        end = len(self.call.items)
         if place < end and isinstance(self.call.items[place], Op):
             if self.call.items[place].name in _TWICE:
                 return None
@@ -288,7 +295,7 @@ class _Writer(Measures):
         if key in self.inline:
             if key in self.spent:
                 self.named.add(key)
-                while getattr(value.producer, "target", "") == "fluxmod.same":
+                while is_same(value.producer):
                     value = value.producer.args[0]
                     self.named.add(id(value))
                 raise NeedsName
@@ -348,7 +355,7 @@ class _Writer(Measures):
 
     def dropout_p(self, op: Op, p: float) -> str | None:
         """A probability that is zero in one mode."""
-        now, then = (p, p) if op.modes is None else (_rate(each) for each in op.modes)
+        now, then = (p, p) if op.modes is None else (rate(each) for each in op.modes)
         if then == now:
             return None if not p else self(p)
         hints = (op.modes[1].hints if op.modes else {}) or {}
@@ -388,7 +395,7 @@ class _Writer(Measures):
         if isinstance(item, Op) and item.target == "fluxmod.store":
             self.store(item)
             return
-        if isinstance(item, Op) and item.target == "fluxmod.same":
+        if is_same(item):
             source = item.args[0]
             if id(source) in self.inline:
                 self.inline[id(item.out)] = self.inline[id(source)]
@@ -591,8 +598,3 @@ class _Writer(Measures):
         if isinstance(tree, tuple) and len(tree) > 1:
             return ", ".join(self(t) for t in tree)
         return self(tree)
-
-
-def _rate(op: Op) -> Any:
-    """The dropout probability of an attention operator."""
-    return op.args[4] if len(op.args) > 4 else op.kwargs.get("dropout_p", 0.0)

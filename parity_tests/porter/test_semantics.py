@@ -598,6 +598,24 @@ class Handed(nn.Module):
         return self.body(x), self.body[1][0].kept[-1]
 
 
+class Stages(nn.Module):
+    """Tokens that become a map twice: for the next stage and for the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 8)
+        self.down = nn.Conv2d(8, 8, 2, 2)
+
+    def forward(self, x):
+        n, _, h, w = x.shape
+        x = self.first(x.flatten(2).transpose(1, 2))
+        x = x.reshape(n, h, w, -1).permute(0, 3, 1, 2).contiguous()
+        kept = [x]
+        x = self.second(self.down(x).flatten(2).transpose(1, 2))
+        kept.append(x.reshape(n, h // 2, w // 2, -1).permute(0, 3, 1, 2).contiguous())
+        return kept
+
+
 class LocalWidths(nn.Module):
     """A local of the constructor is not its argument of the same layer."""
 
@@ -651,6 +669,7 @@ class WeightWrite(nn.Module):
         (Constants, (2, 5, 4)),
         (Handed, (2, 4)),
         (LocalWidths, (2, 4)),
+        (Stages, (2, 3, 8, 8)),
     ],
 )
 def test_models_of_several_parts(make, shape):
