@@ -609,7 +609,7 @@ class WriteInTheMiddle(nn.Module):
         x = self.linear(x)
         out = torch.zeros_like(x)
         for i in range(1, x.shape[2]):
-            out[:, :, i] = x[:, :, i - 1] * (i + 1) + out[:, :, i - 1]
+            out[:, :, i] = x[:, :, i - 1] * (i + 1) + out[:, :, 0]
         out[:, :, [0, 2]] = x[:, :, :2]
         return out
 
@@ -686,12 +686,18 @@ class WeightWrite(nn.Module):
         (Handed, (2, 4)),
         (LocalWidths, (2, 4)),
         (Stages, (2, 3, 8, 8)),
-        (WriteInTheMiddle, (2, 4, 4, 4)),
+        (WriteInTheMiddle, (2, 4, 6, 4)),
     ],
 )
 def test_models_of_several_parts(make, shape):
     model, x = make(), torch.randn(*shape)
     parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+
+
+def test_statements_that_count_are_a_loop():
+    text = porter.translate(WriteInTheMiddle(), torch.randn(2, 4, 6, 4)).text
+    assert "for i in range(1, 6):" in text
+    assert text.count(".set(") == 2
 
 
 def test_a_weight_that_is_stored_transposed_is_written():
