@@ -11,6 +11,7 @@ import torch
 from fluxmod import nn
 
 from .classes import ClassCode, is_spec
+from .counting import counted
 from .groups import Group
 from .ir import Value, tree_values
 from .leaves import Leaf
@@ -61,7 +62,7 @@ def _helper_text(name: str, lines: list[str]) -> str:
     """A function that computes a table."""
     head, *body = lines
     text = [head.format(name), f'    """The table ``{name[1:]}``, as torch computes it."""']
-    for line in rolled(unpacked(body), torch.nn.Module()):
+    for line in counted(rolled(unpacked(body), torch.nn.Module())):
         text += statement(line, 4)
     return "\n".join(text)
 
@@ -102,7 +103,7 @@ def class_text(code: ClassCode) -> str:
     if body is not None:
         lines += _call_signature(group, body)
         replaced = [_substitute(line, code) for line in group.lines]
-        for line in rolled(unpacked(replaced), code.group.instances[0].module):
+        for line in counted(rolled(unpacked(replaced), code.group.instances[0].module)):
             lines += statement(line, 8)
     while lines and not lines[-1]:
         lines.pop()
