@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,8 +11,10 @@ import types
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fluxmod import convert, porter
@@ -84,6 +87,14 @@ def test_first_values_outputs_gradients_and_statistics_are_the_same_bits(name, f
     for key, value in want.items():
         assert got[key].dtype == value.dtype
         np.testing.assert_array_equal(got[key], value, err_msg=key)
+
+
+def test_the_recipe_in_the_docstring_builds_a_function_too():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Dropout(0.1))
+    text = porter.source(porter.port(net, torch.randn(2, 4)), standalone=True)
+    recipe = re.search(r"model = (.*)", text)[1]
+    exec(text, vars(module := types.ModuleType("file")))
+    assert eval(recipe, vars(module))(jnp.ones((3, 4))).shape == (3, 2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -50,7 +50,8 @@ def standalone_text(model: nnx.Module, text: str, name: str) -> str:
     for node in nodes:
         _rename(node, names)
     load = loader(model, lambda cls: names.get(_key_of(cls), cls.__name__))
-    takes_rngs = re.search(rf"(class|def) {name}\b(?s:.*?)def __init__\(.*?\brngs\b", text)
+    constructor = rf"(def {name}|class {name}\b(?s:.*?)def __init__)\([^)]*\brngs\b"
+    takes_rngs = re.search(constructor, text)
     make = f"{name}({'rngs=nnx.Rngs(0)' if takes_rngs else ''})"
     origin = re.sub(r"\s+", " ", source.doc)
     head = _HEAD.format(origin=origin, version=_version(), make=make, file=name.lower())
