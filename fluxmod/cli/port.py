@@ -45,6 +45,9 @@ def run(
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Only say what the model needs; write nothing.")
     ] = False,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="The file needs jax and flax, not fluxmod.")
+    ] = False,
     check: Annotated[bool, typer.Option(help="End with the certificate.")] = True,
 ) -> None:
     """Turn a torch module into Flax source; exit 1 if it cannot be done or is not equal."""
@@ -77,7 +80,7 @@ def run(
         task = progress.add_task("tracing and writing")
         model = porter.port(torch_module, *args, options=options, **kwargs)
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(porter.source(model), encoding="utf-8")
+        output.write_text(porter.source(model, standalone=standalone), encoding="utf-8")
         if weights is not None:
             progress.update(task, description="writing weights")
             convert.save(model, weights)

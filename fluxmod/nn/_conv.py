@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ class _ConvNd(Module, nnx.Conv):
     """Shared by the three convolutions; ``_spatial`` is the number of spatial axes."""
 
     _spatial: int
+    _function: Callable[..., jax.Array]
 
     def __init__(
         self,
@@ -99,8 +100,7 @@ class _ConvNd(Module, nnx.Conv):
             padding = 0
         strides: Any = self.strides
         dilation: Any = self.kernel_dilation
-        conv = (F.conv1d, F.conv2d, F.conv3d)[self._spatial - 1]
-        return conv(
+        return type(self)._function(
             input,
             kernel,
             bias,
@@ -152,6 +152,7 @@ class Conv1d(_ConvNd):
     """
 
     _spatial = 1
+    _function = staticmethod(F.conv1d)
 
 
 class Conv2d(_ConvNd):
@@ -179,6 +180,7 @@ class Conv2d(_ConvNd):
     """
 
     _spatial = 2
+    _function = staticmethod(F.conv2d)
 
 
 class Conv3d(_ConvNd):
@@ -200,6 +202,7 @@ class Conv3d(_ConvNd):
     """
 
     _spatial = 3
+    _function = staticmethod(F.conv3d)
 
 
 def check_groups(who: str, in_channels: int, out_channels: int, groups: int) -> None:

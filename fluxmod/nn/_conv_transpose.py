@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ class _ConvTransposeNd(Module, nnx.ConvTranspose):
     """Shared by the three transposed convolutions; ``_spatial`` is the number of spatial axes."""
 
     _spatial: int
+    _function: Callable[..., jax.Array]
 
     def __init__(
         self,
@@ -104,8 +105,7 @@ class _ConvTransposeNd(Module, nnx.ConvTranspose):
         )
         strides: Any = self.strides
         dilation: Any = self.kernel_dilation
-        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self._spatial - 1]
-        return function(
+        return type(self)._function(
             input,
             kernel,
             bias,
@@ -193,6 +193,7 @@ class ConvTranspose1d(_ConvTransposeNd):
     """
 
     _spatial = 1
+    _function = staticmethod(F.conv_transpose1d)
 
 
 class ConvTranspose2d(_ConvTransposeNd):
@@ -224,6 +225,7 @@ class ConvTranspose2d(_ConvTransposeNd):
     """
 
     _spatial = 2
+    _function = staticmethod(F.conv_transpose2d)
 
 
 class ConvTranspose3d(_ConvTransposeNd):
@@ -247,3 +249,4 @@ class ConvTranspose3d(_ConvTransposeNd):
     """
 
     _spatial = 3
+    _function = staticmethod(F.conv_transpose3d)

@@ -11,6 +11,7 @@ import torch
 from fluxmod import nn
 
 from .classes import ClassCode, is_spec
+from .counting import counted
 from .groups import Group
 from .ir import Value, tree_values
 from .leaves import Leaf
@@ -67,7 +68,7 @@ def _helper_text(name: str, lines: list[str]) -> str:
     """A function that computes a table."""
     head, *body = lines
     text = [head.format(name), f'    """The table ``{name[1:]}``, as torch computes it."""']
-    for line in rolled(unpacked(body), torch.nn.Module()):
+    for line in counted(rolled(unpacked(body), torch.nn.Module())):
         text += statement(line, 4)
     return "\n".join(text)
 
@@ -126,7 +127,7 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
 def _called(code: ClassCode) -> list[str]:
     """The statements of the call."""
     replaced = [_substitute(line, code) for line in code.group.lines]
-    return rolled(unpacked(replaced), code.group.instances[0].module)
+    return counted(rolled(unpacked(replaced), code.group.instances[0].module))
 
 
 def _function_text(code: ClassCode) -> str:

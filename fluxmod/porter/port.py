@@ -39,6 +39,7 @@ from .partition import (
     simplify_writes,
 )
 from .specs import Instance, Specs
+from .standalone import standalone_text
 from .tables import Tables
 from .words import Body, Obstacle, Unported
 from .write import write
@@ -484,13 +485,25 @@ def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
     )
 
 
-def source(model: nnx.Module) -> str:
+def source(model: nnx.Module, *, standalone: bool = False) -> str:
     """The text that a ported model runs.
 
+    Args:
+        standalone: with what it uses of ``fluxmod.nn`` written into it, so that it needs jax and
+            flax alone. It is a form of the text and no option of ``port``: the model in memory
+            keeps the layers of ``fluxmod.nn``, by which ``convert`` and ``parity`` know it.
+
     Raises:
-        PortError: the model was not made by ``port``.
+        PortError: the model was not made by ``port``; a standalone file was asked for of a model
+            with stacks, which its ``load`` does not know.
     """
-    return of(model).text
+    found = of(model)
+    if standalone and "\n    stacked = (" in found.text:
+        raise PortError(
+            f"porter.source: {found.name} has stacks (scan=True), which the load of a standalone "
+            "file cannot fill. Port it without scan, or take the text without standalone."
+        )
+    return standalone_text(model, found.text, found.name) if standalone else found.text
 
 
 def notes(model: nnx.Module) -> tuple[str, ...]:

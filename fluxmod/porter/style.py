@@ -1,7 +1,7 @@
 """A small formatter: the generated text as ``ruff format`` would leave it.
 
-The porter writes each statement on one line; this lays it out. It knows the few kinds of
-expressions that the porter writes.
+The porter writes each statement on one line; this lays it out. It knows the kinds of expressions
+that the porter writes and that ``fluxmod.nn`` has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ast
 import re
 from typing import Any
 
-__all__ = ["WIDTH", "expression", "statement"]
+__all__ = ["WIDTH", "conditions", "expression", "statement"]
 
 WIDTH = 100
 _BINARY = {
@@ -34,7 +34,7 @@ def expression(node: ast.expr, outer: int = 0) -> str:
 def _flat(node: Any) -> tuple[str, int]:
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
-            return '"' + node.value.replace("\\", "\\\\").replace('"', '\\"') + '"', 20
+            return _quoted(node.value), 20
         if node.value is Ellipsis:
             return "...", 20
         return repr(node.value), 20
@@ -67,7 +67,7 @@ def _flat(node: Any) -> tuple[str, int]:
         test, then, other = (expression(n, 4) for n in (node.test, node.body, node.orelse))
         return f"{then} if {test} else {other if not other.startswith('(') else other}", 3
     if isinstance(node, ast.Lambda):
-        names = ", ".join(a.arg for a in node.args.args)
+        names = ast.unparse(node.args)
         return f"lambda{names and ' '}{names}: {expression(node.body, 3)}", 2
     if isinstance(node, ast.Starred):
         return f"*{expression(node.value, 8)}", 20
@@ -79,14 +79,56 @@ def _flat(node: Any) -> tuple[str, int]:
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
         return "{" + ", ".join(
-            f"{expression(k, 2)}: {expression(v, 2)}" for k, v in pairs if k
+            f"{expression(k, 2)}: {expression(v, 2)}" if k else f"**{expression(v, 8)}"
+            for k, v in pairs
         ) + "}", 20
-    if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
-        text = expression(node.elt, 2)
-        for loop in node.generators:
-            text += f" for {expression(loop.target, 2)} in {expression(loop.iter, 4)}"
-        return (f"[{text}]" if isinstance(node, ast.ListComp) else f"({text})"), 20
+    if isinstance(node, _COMPREHENSIONS):
+        ends = _ends(node)
+        return f"{ends[0]}{' '.join([_element(node), *_loops(node)])}{ends[1]}", 20
+    if isinstance(node, ast.Set):
+        return "{" + ", ".join(expression(e, 2) for e in node.elts) + "}", 20
+    if isinstance(node, ast.NamedExpr):
+        return f"{node.target.id} := {expression(node.value, 2)}", 1
+    if isinstance(node, ast.YieldFrom):
+        return f"yield from {expression(node.value, 2)}", 1
+    if isinstance(node, ast.JoinedStr):
+        text = ast.unparse(node)
+        quoted = re.fullmatch(r"f'([^\"\\\\]*)'", text)
+        return (f'f"{quoted[1]}"' if quoted else text), 20
     return ast.unparse(node), 1
+
+
+_COMPREHENSIONS = (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)
+
+
+def _quoted(text: str) -> str:
+    """A string between double quotes, unless that needs more backslashes."""
+    plain = repr(text)
+    if plain.startswith('"') or ('"' in text and "'" not in text):
+        return plain
+    return '"' + plain[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
+
+
+def _ends(node: Any) -> str:
+    if isinstance(node, ast.GeneratorExp):
+        return "()"
+    return "[]" if isinstance(node, ast.ListComp) else "{}"
+
+
+def _element(node: Any) -> str:
+    """What a comprehension makes."""
+    if isinstance(node, ast.DictComp):
+        return f"{expression(node.key, 2)}: {expression(node.value, 2)}"
+    return expression(node.elt, 2)
+
+
+def _loops(node: Any) -> list[str]:
+    """The loops and conditions of a comprehension."""
+    found = []
+    for loop in node.generators:
+        found.append(f"for {_target(loop.target)} in {expression(loop.iter, 4)}")
+        found += [f"if {expression(test, 4)}" for test in loop.ifs]
+    return found
 
 
 def _arguments(node: ast.Call) -> list[str]:
@@ -180,6 +222,16 @@ def _header(line: str) -> str:
     if isinstance(node, ast.If):
         return f"if {expression(node.test)}:"
     return line
+
+
+def conditions(word: str, test: ast.expr, indent: int) -> list[str]:
+    """The line, or lines, that open an ``if`` or a ``while``."""
+    pad = " " * indent
+    line = f"{pad}{word} {expression(test)}:"
+    if len(line) <= WIDTH:
+        return [line]
+    operands = [f"{pad}    {each}" for each in _operands(test, indent + 4)]
+    return [f"{pad}{word} (", *"\n".join(operands).split("\n"), f"{pad}):"]
 
 
 def _target(node: ast.expr) -> str:
@@ -308,18 +360,25 @@ def _exploded(node: Any, indent: int, outer: int = 0) -> str:
             (f"{expression(k)}: ", v) for k, v in zip(node.keys, node.values, strict=True) if k
         ]
         return "{" + _lines(pairs, inner, one_line=False) + "\n" + " " * indent + "}"
-    if isinstance(node, (ast.GeneratorExp, ast.ListComp)):
-        pad = "\n" + " " * inner
-        loop = node.generators[0]
-        line = f"for {expression(loop.target)} in {expression(loop.iter)}"
-        ends = "()" if isinstance(node, ast.GeneratorExp) else "[]"
-        return f"{ends[0]}{pad}{_within(node.elt, inner, 2, 0)}{pad}{line}\n{' ' * indent}{ends[1]}"
+    if isinstance(node, _COMPREHENSIONS):
+        pad, ends = "\n" + " " * inner, _ends(node)
+        return f"{ends[0]}{pad}{_spread(node, inner)}\n{' ' * indent}{ends[1]}"
     if isinstance(node, (ast.BinOp, ast.BoolOp, ast.IfExp)):
         if _flat(node)[1] < outer:
             pad = "\n" + " " * inner
             return f"({pad}{pad.join(_operands(node, inner))}\n{' ' * indent})"
         return ("\n" + " " * indent).join(_operands(node, indent))
     return expression(node, outer)
+
+
+def _spread(node: Any, indent: int) -> str:
+    """A comprehension without its brackets, on one line or its parts one a line."""
+    flat = " ".join([_element(node), *_loops(node)])
+    if indent + len(flat) <= WIDTH:
+        return flat
+    whole = isinstance(node, ast.DictComp)
+    element = _element(node) if whole else _within(node.elt, indent, 2, 0)
+    return ("\n" + " " * indent).join([element, *_loops(node)])
 
 
 def _filled(elements: list[ast.expr], indent: int) -> str:
@@ -343,12 +402,7 @@ def _lines(parts: list[tuple[str, ast.expr]], indent: int, *, one_line: bool = T
     """What stands between exploded brackets: all on one line, or one a line."""
     pad = "\n" + " " * indent
     if len(parts) == 1 and isinstance(parts[0][1], ast.GeneratorExp):
-        loop = parts[0][1].generators[0]
-        line = f"for {expression(loop.target)} in {expression(loop.iter)}"
-        flat = f"{expression(parts[0][1].elt, 2)} {line}"
-        if indent + len(flat) <= WIDTH:
-            return pad + flat
-        return f"{pad}{_within(parts[0][1].elt, indent, 2, 0)}{pad}{line}"
+        return pad + _spread(parts[0][1], indent)
     flat = ", ".join(prefix + expression(n, 2) for prefix, n in parts)
     if one_line and indent + len(flat) <= WIDTH:
         return pad + flat

@@ -28,6 +28,7 @@ FLAGS = {
         "--weights",
         "--layout",
         "--dynamic",
+        "--standalone",
         "--override",
         "--coverage",
         "--check",

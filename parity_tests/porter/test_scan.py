@@ -15,7 +15,7 @@ from torch import nn
 
 from fluxmod import convert, parity, porter
 from fluxmod import nn as nn_of_ours
-from fluxmod._errors import ConvertError, UnmatchedKeysError
+from fluxmod._errors import ConvertError, PortError, UnmatchedKeysError
 
 SCAN = porter.Options(scan=True)
 LEVELS = ("L0", "L1", "L2", "L5")
@@ -102,6 +102,11 @@ def test_the_text_of_a_scan(transformer):
         assert f"    {line}\n" in source
     assert "for block" not in source
     assert not porter.notes(transformer[1])
+
+
+def test_a_standalone_file_with_a_stack_is_refused(transformer):
+    with pytest.raises(PortError, match="has stacks"):
+        porter.source(transformer[1], standalone=True)
 
 
 def test_a_transformer_with_dropout_is_certified(transformer):

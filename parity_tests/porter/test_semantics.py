@@ -598,6 +598,22 @@ class Handed(nn.Module):
         return self.body(x), self.body[1][0].kept[-1]
 
 
+class WriteInTheMiddle(nn.Module):
+    """An axis that is neither the first nor the last is written at one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.linear(x)
+        out = torch.zeros_like(x)
+        for i in range(1, x.shape[2]):
+            out[:, :, i] = x[:, :, i - 1] * (i + 1) + out[:, :, 0]
+        out[:, :, [0, 2]] = x[:, :, :2]
+        return out
+
+
 class Stages(nn.Module):
     """Tokens that become a map twice: for the next stage and for the output."""
 
@@ -670,11 +686,18 @@ class WeightWrite(nn.Module):
         (Handed, (2, 4)),
         (LocalWidths, (2, 4)),
         (Stages, (2, 3, 8, 8)),
+        (WriteInTheMiddle, (2, 4, 6, 4)),
     ],
 )
 def test_models_of_several_parts(make, shape):
     model, x = make(), torch.randn(*shape)
     parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+
+
+def test_statements_that_count_are_a_loop():
+    text = porter.translate(WriteInTheMiddle(), torch.randn(2, 4, 6, 4)).text
+    assert "for i in range(1, 6):" in text
+    assert text.count(".set(") == 2
 
 
 def test_a_weight_that_is_stored_transposed_is_written():

@@ -41,7 +41,7 @@ class Geometry:
     out: tuple[int, ...]
 
     @property
-    def axes(self) -> tuple[int, ...]:
+    def space(self) -> tuple[int, ...]:
         """The spatial axes of a channels-last array, with or without a batch axis."""
         return spatial_axes(len(self.sizes))
 
@@ -128,7 +128,7 @@ def _max_pool(
     if not jnp.issubdtype(x.dtype, jnp.integer):
         check_floating(x, who)
     g = geometry(x, nd, kernel_size, stride, padding, dilation, ceil_mode, who)
-    found = window_max(x, g.windows, g.axes, places=return_indices)
+    found = window_max(x, g.windows, g.space, places=return_indices)
     return found if return_indices else found[0]
 
 
@@ -148,7 +148,7 @@ def _avg_pool(
     g = geometry(x, nd, kernel_size, stride, padding, 1, ceil_mode, who)
     if divisor_override == 0:
         raise ValueError(f"{who}: divisor_override must not be 0.")
-    total = window_sum(x.astype(compute_dtype(x.dtype)), g.windows, g.axes)
+    total = window_sum(x.astype(compute_dtype(x.dtype)), g.windows, g.space)
     count = _counts(g, count_include_pad, total)
     if divisor_override is not None:
         count = jnp.full_like(total, divisor_override)

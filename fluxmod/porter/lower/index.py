@@ -54,7 +54,7 @@ def _index_put(s: Scope, op: Op) -> str:
         raise NotImplementedError("as many new values as a mask has True entries")
     entries = [slice(None) if e is None else e for e in entries]
     verb = _verb(value, "add" if given(op, 3, "accumulate", False) else "set")
-    return f"{s(value)}.at[{subscript(s, entries)}].{verb}({s(new)})"
+    return f"{s(value)}.at[{subscript(s, entries, value.rank)}].{verb}({s(new)})"
 
 
 def _verb(value: Value, verb: str) -> str:
@@ -167,4 +167,4 @@ def _write_back(s: Scope, op: Op) -> str:
 
 def _set(s: Scope, whole: Value, new: Any, dim: int, entry: Any, verb: str) -> str:
     entries = [slice(None)] * dim + [entry]
-    return f"{s(whole)}.at[{subscript(s, entries)}].{verb}({s(new)})"
+    return f"{s(whole)}.at[{subscript(s, entries, whole.rank)}].{verb}({s(new)})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from fluxmod.porter.ir import Op, Size, Value
 
 from ._table import Scope, call, given, has_no_axes, lower, tuple_text, value_of
@@ -204,12 +206,14 @@ def _narrow(s: Scope, op: Op) -> str:
 @lower("fluxmod.getitem")
 def _getitem(s: Scope, op: Op) -> str:
     value, entries = op.args
-    return f"{s(value)}[{subscript(s, entries)}]"
+    return f"{s(value)}[{subscript(s, entries, value.rank)}]"
 
 
-def subscript(s: Scope, entries: list[Any]) -> str:
-    """The text between the brackets; trailing whole axes are left out."""
-    entries = list(entries)
+def subscript(s: Scope, entries: list[Any], rank: int) -> str:
+    """The text between the brackets, of an array's ``rank``; trailing whole axes are left out."""
+    masks = [e for e in entries if isinstance(e, Value) and e.dtype == torch.bool]
+    reached = sum(e is not None for e in entries) + sum(m.rank - 1 for m in masks)
+    entries = [*entries, *[slice(None)] * (rank - reached)]
     shown = [e for e in entries if not isinstance(e, slice) or e != slice(None)]
     full = [i for i, e in enumerate(entries) if isinstance(e, slice) and e == slice(None)]
     tail = 0
