@@ -10,7 +10,7 @@ import torch
 from .lower import DTYPES
 from .words import Unported, literal
 
-__all__ = ["as_numbers", "buffer_value", "shape_nodes"]
+__all__ = ["as_numbers", "band_value", "buffer_value", "shape_nodes"]
 
 _MOST = 4096  # numbers of a table that may stand in the source
 
@@ -76,6 +76,24 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     if array.size <= 16:
         return f"jnp.array({array.tolist()!r}{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
+
+
+def band_value(tensor: torch.Tensor, sizes: list[str]) -> str:
+    """A mask of the places that are neither too far behind nor too far ahead, as code.
+
+    Raises:
+        Unported: it is none.
+    """
+    array = tensor.detach().cpu().numpy()
+    n = array.shape[-1] if array.ndim > 1 else 0
+    if array.dtype == bool and array.shape[-2:] == (n, n) and array.size == n * n and array.any():
+        i, j = np.nonzero(array.reshape(n, n))
+        low, high = int((i - j).min()), int((i - j).max())
+        near = np.tri(n, k=-low, dtype=bool) & ~np.tri(n, k=-high - 1, dtype=bool)
+        if (array.reshape(n, n) == near).all():
+            text = f"jnp.tri({n}, k={-low}, dtype=bool) & ~jnp.tri({n}, k={-high - 1}, dtype=bool)"
+            return text if array.ndim == 2 else f"({text}).reshape({', '.join(sizes)})"
+    raise Unported("a mask that is no band")
 
 
 def as_numbers(tensor: torch.Tensor) -> str:

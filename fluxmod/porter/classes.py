@@ -12,7 +12,7 @@ import torch
 from fluxmod._paths import join
 
 from . import paths
-from .arrays import as_numbers, buffer_value, shape_nodes
+from .arrays import as_numbers, band_value, buffer_value, shape_nodes
 from .constructors import (
     Init,
     Unknown,
@@ -374,7 +374,10 @@ class ClassCode:
         except Unported:
             tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
         if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            return self.unknown_table(specs, name, sizes)
+            try:
+                tables = [short_code(band_value(s.tensor, sizes)) for s in specs]
+            except Unported:
+                return self.unknown_table(specs, name, sizes)
         parameters: list[str] = []
         arguments: list[str] = []
         body = list(tables[0].lines)

@@ -614,6 +614,32 @@ class WriteInTheMiddle(nn.Module):
         return out
 
 
+class NearPlaces(nn.Module):
+    """A mask that depends on an argument which the module does not keep."""
+
+    def __init__(self, is_local):
+        super().__init__()
+        mask = torch.ones(6, 6, dtype=torch.bool).tril()
+        if is_local:
+            mask = torch.bitwise_xor(mask, torch.tril(mask, -3))
+        self.register_buffer("mask", mask.view(1, 6, 6), persistent=False)
+
+    def forward(self, x):
+        return torch.where(self.mask, x[:, None] * x[..., None], 0.0).sum(-1)
+
+
+class NearAndFar(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.layers = nn.ModuleList(NearPlaces(is_local) for is_local in (False, True))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(self.linear(x))
+        return x
+
+
 class Stages(nn.Module):
     """Tokens that become a map twice: for the next stage and for the output."""
 
@@ -685,6 +711,7 @@ class WeightWrite(nn.Module):
         (Constants, (2, 5, 4)),
         (Handed, (2, 4)),
         (LocalWidths, (2, 4)),
+        (NearAndFar, (2, 6)),
         (Stages, (2, 3, 8, 8)),
         (WriteInTheMiddle, (2, 4, 6, 4)),
     ],
