@@ -493,7 +493,8 @@ class _Builder:
     def is_identity(self, name: str, record: OpRecord) -> bool:
         """Operators that return what they were given."""
         if name == "detach":
-            return not self.flow
+            made = getattr(self.env.get(self.root_of(record.args[0])), "producer", None)
+            return not self.flow or (isinstance(made, Param) and made.kind == "constant")
         if name in _CASTS:
             before, after = record.args[0].meta["val"], record.node.meta["val"]
             if before.dtype != after.dtype:
@@ -530,6 +531,8 @@ class _Builder:
         plain = name.rstrip("_")
         overload = str(node.target).removeprefix("aten.").partition(".")[2]
         self.same[node] = target
+        if plain == "detach" and self.is_identity(plain, record):
+            return
         if plain == "copy":
             new = self.read(record.args[1])
             if isinstance(new, Value) and (new.shape, new.dtype) == (current.shape, current.dtype):

@@ -23,7 +23,7 @@ from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
 from .groups import group_instances, merge_calls, same_code, telling
-from .ir import Call, Param, Value, map_tree, tree_values
+from .ir import Call, Op, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .modes import join_modes
@@ -121,7 +121,9 @@ class _Program:
             writer.rebind(name, value)
             return name
         if not tensor.dim():
-            return str(writer.literal(tensor.item()))
+            number = str(writer.literal(tensor.item()))
+            kept = tensor.is_floating_point() and _goes_into_a_number(writer.call, value)
+            return f"{lower.DTYPES[tensor.dtype]}({number})" if kept else number
         dtype = "" if tensor.dtype == torch.float32 else f", {lower.DTYPES[tensor.dtype]}"
         return f"jnp.array({tensor.tolist()!r}{dtype.replace('jnp.int64', 'int')})"
 
@@ -225,6 +227,10 @@ def _translate(
         program = _Program(torch_module, declined)
         program.run(each.root)
         programs.append((each, program))
+    if training is None and graphs[0].root.index in program.bodies:
+        what = f"{type(torch_module).__name__}: torch could not trace training; call eval() first."
+        refusal = ["if self.training:", f"    raise NotImplementedError({what!r})"]
+        program.bodies[graphs[0].root.index].lines[:0] = refusal
     result = _assemble(torch_module, programs, notes, declined, scan=options.scan)
     seconds["write"] = time.perf_counter() - start
     result.seconds.update(seconds)
@@ -329,6 +335,12 @@ def _assemble(
         tuple(notes),
         _settings(graph.root, program),
     )
+
+
+def _goes_into_a_number(call: Call, value: Value) -> bool:
+    """Whether a constant is computed with on its own: then its dtype rounds the result."""
+    uses = (i for i in call.items if isinstance(i, Op) and any(a is value for a in i.args))
+    return any(isinstance(i.out, Value) and not i.out.rank for i in uses)
 
 
 def _straight(module: torch.nn.Module) -> Body:

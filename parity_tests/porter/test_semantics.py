@@ -285,7 +285,20 @@ class TiedHead(nn.Module):
         return self.head(self.table(x.argmax(1)) + x)
 
 
+class RoundedScale(nn.Module):
+    """A scale that torch computes in float32, whatever the model's dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(DIM, DIM)
+
+    def forward(self, x):
+        scale = torch.sqrt(torch.tensor(x.size(-1), dtype=torch.float) * 3)
+        return self.linear(x) / scale
+
+
 CASES = [
+    RoundedScale,
     ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
     ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
     TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,
