@@ -14,7 +14,7 @@ import torch
 import torch.utils._pytree as pytree
 from flax import nnx
 
-from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
+from fluxmod._errors import CaptureError, PortError
 
 from . import bases, layout, lower, overrides, paths
 from .arrays import as_numbers
@@ -41,7 +41,7 @@ from .partition import (
 from .specs import Instance, Specs
 from .standalone import standalone_text
 from .tables import Tables
-from .words import Body, Obstacle, Unported
+from .words import Body, Obstacle, Unported, refused
 from .write import write
 
 __all__ = ["Options", "Port", "beside", "notes", "port", "source", "translate"]
@@ -305,7 +305,8 @@ def _assemble(
                         other.call.where,
                     )
                 )
-    _raise(obstacles, root)
+    if obstacles:
+        raise refused(root, obstacles)
     groups = group_instances(specs.instances)
     codes: list[ClassCode] = []
     tables = Tables(root, _straight, notes)
@@ -315,7 +316,8 @@ def _assemble(
             made.run()
         except Unported as error:
             obstacles.append(Obstacle(group.instances[0].path, str(error), group.cls.__qualname__))
-    _raise(obstacles, root)
+    if obstacles:
+        raise refused(root, obstacles)
     if specs.aliases:
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
@@ -352,7 +354,8 @@ def _straight(module: torch.nn.Module) -> Body:
     _missing(graph.root, module)
     program.write(graph.root)
     body = program.bodies[graph.root.index]
-    _raise(body.obstacles, module)
+    if body.obstacles:
+        raise refused(module, body.obstacles)
     return body
 
 
@@ -479,22 +482,8 @@ def _missing(root: Call, module: torch.nn.Module) -> None:
                 continue
             if lower.rule_of(item.target) is None:
                 found.append(Obstacle(call.path, f"no lowering for {item.target}", item.where))
-    _raise(found, module)
-
-
-def _raise(obstacles: list[Obstacle], module: torch.nn.Module) -> None:
-    if not obstacles:
-        return
-    seen: dict[tuple[str, str], list[str]] = {}
-    for o in obstacles:
-        seen.setdefault((o.what, o.where), []).append(o.path or "the model itself")
-    lines = [
-        f"  {what}\n    in {', '.join(dict.fromkeys(where_in))[:200]}\n    at {where}"
-        for (what, where), where_in in seen.items()
-    ]
-    raise UnsupportedOpError(
-        f"port: {type(module).__name__} has {len(seen)} obstacle(s):\n" + "\n".join(lines)
-    )
+    if found:
+        raise refused(module, found)
 
 
 def source(model: nnx.Module, *, standalone: bool = False) -> str:

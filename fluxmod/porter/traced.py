@@ -12,6 +12,7 @@ from fluxmod._paths import join
 from .capture import CallRecord, OpRecord
 from .ir import Call, Size, Value, tree_values
 from .specs import plain_tensors
+from .words import Obstacle, refused
 
 __all__ = [
     "as_size",
@@ -134,8 +135,5 @@ def takes_arguments(leaf: Any, record: CallRecord) -> bool:
 
 def refusal(builder: Any, record: OpRecord, what: str) -> UnsupportedOpError:
     """The error for an operator that cannot be written, with its module and line."""
-    place = builder.current.path or "the model itself"
-    return UnsupportedOpError(
-        f"port: {type(builder.trace.root.module).__name__} has an obstacle:\n  {what}\n    in "
-        f"{place}\n    at {record.where}"
-    )
+    obstacle = Obstacle(builder.current.path, what, record.where)
+    return refused(builder.trace.root.module, [obstacle])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+
+from fluxmod._errors import UnsupportedOpError
 
 from .ir import Call, Op, Size, Value, tree_values
 from .lower import DTYPES
@@ -25,6 +27,7 @@ __all__ = [
     "pick",
     "plain",
     "rate",
+    "refused",
     "safe",
     "size_forms",
     "size_values",
@@ -63,6 +66,20 @@ class Obstacle:
     what: str
     where: str
     hint: str = ""
+
+
+def refused(module: torch.nn.Module, obstacles: Sequence[Obstacle]) -> UnsupportedOpError:
+    """The one error for everything that stands in the way, each thing once with its places."""
+    seen: dict[tuple[str, str], list[str]] = {}
+    for o in obstacles:
+        seen.setdefault((o.what, o.where), []).append(o.path or "the model itself")
+    lines = [
+        f"  {what}\n    in {', '.join(dict.fromkeys(where_in))[:200]}\n    at {where}"
+        for (what, where), where_in in seen.items()
+    ]
+    return UnsupportedOpError(
+        f"port: {type(module).__name__} has {len(seen)} obstacle(s):\n" + "\n".join(lines)
+    )
 
 
 class Unported(Exception):

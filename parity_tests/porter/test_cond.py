@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from fluxmod import parity, porter
+from fluxmod import porter
 from fluxmod._errors import UnsupportedOpError
+from parity_tests.porter.certified import require_equal
 
-LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
 DIM = 4
 
 
@@ -76,14 +76,14 @@ def test_both_branches_are_torchs(kind, sign):
     model, x = kind(), sign * torch.rand(3, DIM)
     ours = porter.port(model, x)
     assert "jax.lax.cond(" in porter.source(ours)
-    parity.check(model, ours, x, options=LEVELS).require()
+    require_equal(model, ours, x)
 
 
 @pytest.mark.parametrize("flag", [True, False])
 def test_several_results(flag):
     torch.manual_seed(0)
     model, inputs = Several(), (torch.randn(3, DIM), torch.full((3,), flag))
-    parity.check(model, porter.port(model, *inputs), *inputs, options=LEVELS).require()
+    require_equal(model, porter.port(model, *inputs), *inputs)
 
 
 def test_what_one_branch_needs_is_written_in_it():

@@ -8,9 +8,9 @@ import torch
 
 from fluxmod import parity, porter
 from fluxmod.models import CATALOG
+from parity_tests.porter.certified import require_equal
 from parity_tests.porter.zoo import ZOO
 
-LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
 QUICK = ("dqn", "ema", "gated_mlp", "gcn", "in_place", "perceiver", "shuffle", "siamese", "tcn")
 
 
@@ -32,7 +32,7 @@ def test_a_note_model_and_its_port_are_equal(row):
     model = row.torch()
     named = dict(zip(kwargs, tensors(kwargs.values()), strict=True))
     ported = porter.port(model, *tensors(args), **named)
-    parity.check(model, ported, *args, options=LEVELS, **kwargs).require()
+    require_equal(model, ported, *args, **kwargs)
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -48,7 +48,7 @@ def test_the_whole_zoo_runs_in_torchs_layout(name):
     for a, b in zip(flat(got), flat(want), strict=True):
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=2e-4, atol=2e-5)
     if name in QUICK:
-        parity.check(model, ported, *inputs, options=LEVELS).require()
+        require_equal(model, ported, *inputs)
 
 
 def test_a_port_computes_at_other_batch_sizes():

@@ -10,11 +10,11 @@ import pytest
 import torch
 from flax import nnx
 
-from fluxmod import nn, parity, porter
+from fluxmod import nn, porter
 from fluxmod._errors import CaptureError, UnsupportedOpError
+from parity_tests.porter.certified import require_equal
 
 HERE = sys.modules[__name__]
-LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
 
 
 @torch.library.custom_op("fluxmod_test::wave", mutates_args=())
@@ -88,7 +88,7 @@ def test_an_operator_and_a_class_of_modules_are_replaced():
     assert "self.head = FlaxSpectrum(4, rngs=rngs)" in text
     assert "flax_wave(self.conv(x).transpose(0, 3, 1, 2), 2.0)" in text
     assert f"from {__name__} import FlaxSpectrum, flax_relu, flax_wave\n" in text
-    parity.check(theirs, ours, x, options=LEVELS).require()
+    require_equal(theirs, ours, x)
 
 
 def test_a_module_is_named_by_its_path_and_a_replacement_by_its_dotted_name():
@@ -99,7 +99,7 @@ def test_a_module_is_named_by_its_path_and_a_replacement_by_its_dotted_name():
         "head": f"{__name__}:FlaxSpectrum",
     }
     ours = porter.port(theirs, x, options=porter.Options(overrides=names))
-    parity.check(theirs, ours, x, options=LEVELS).require()
+    require_equal(theirs, ours, x)
     by_class = {f"{__name__}:Spectrum": FlaxSpectrum, "fluxmod_test::wave": flax_wave}
     again = porter.port(theirs, x, options=porter.Options(overrides=by_class))
     assert porter.source(again) == porter.source(ours)
@@ -146,7 +146,7 @@ def test_sizes_are_free_where_asked_for():
     ours = porter.port(Pool(), x, options=porter.Options(dynamic={"x": (0, 2, -1)}))
     assert [i.shape for i in porter.inputs(ours)] == [("N", "H", "W", 3)]
     for other in (x, torch.randn(5, 3, 4, 6)):
-        parity.check(Pool(), ours, other, options=LEVELS).require()
+        require_equal(Pool(), ours, other)
 
 
 def test_a_free_size_that_torch_fixes_is_refused():

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fluxmod import parity, porter
+from fluxmod import porter
+from parity_tests.porter.certified import require_equal
 
-LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
 DIM = 6
 RUNS: list[int] = []
 
@@ -149,13 +149,13 @@ def test_blocks_are_as_torch_has_them(kind):
     theirs = Stack(kind)
     x = torch.randn(4, DIM)
     ours = porter.port(theirs, x)
-    parity.check(theirs, ours, x, options=LEVELS).require()
+    require_equal(theirs, ours, x)
 
 
 @pytest.mark.parametrize("model", [Tied(Buffered), Twice(Buffered)], ids=["tied", "twice"])
 def test_shared_parts_are_as_torch_has_them(model):
     x = torch.randn(4, DIM)
-    parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+    require_equal(model, porter.port(model, x), x)
 
 
 def test_tracing_does_not_grow_with_depth():

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fluxmod import parity, porter
+from fluxmod import porter
 from fluxmod._errors import UnsupportedOpError
+from parity_tests.porter.certified import require_equal
 
-LEVELS = parity.Options(levels=("L0", "L1"), per_module=False)
 DIM = 6
 
 
@@ -310,7 +310,7 @@ def test_both_modes_are_torchs(case):
     torch.manual_seed(0)
     model, x = case(), torch.randn(3, DIM)
     ported = porter.port(model, x)
-    parity.check(model, ported, x, options=LEVELS).require()
+    require_equal(model, ported, x)
 
 
 def test_a_flag_is_an_if_in_one_class():
@@ -509,7 +509,7 @@ def test_both_modes_are_torchs_on_maps(case):
     torch.manual_seed(0)
     model, x = case(), torch.randn(2, 4, 6, 5)
     ported = porter.port(model, x)
-    parity.check(model, ported, x, options=LEVELS).require()
+    require_equal(model, ported, x)
 
 
 def test_a_class_that_extends_a_layer_extends_it_here():
@@ -731,7 +731,7 @@ class WeightWrite(nn.Module):
 )
 def test_models_of_several_parts(make, shape):
     model, x = make(), torch.randn(*shape)
-    parity.check(model, porter.port(model, x), x, options=LEVELS).require()
+    require_equal(model, porter.port(model, x), x)
 
 
 def test_statements_that_count_are_a_loop():
@@ -794,7 +794,7 @@ def test_calls_that_a_word_tells_apart():
     model, x = Kinds(), torch.randn(2, 4)
     ported = porter.port(model, x)
     assert 'kind == "near"' in porter.source(ported)
-    parity.check(model, ported, x, options=LEVELS).require()
+    require_equal(model, ported, x)
 
 
 def test_a_size_with_a_bound():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fluxmod import parity, porter
+from fluxmod import porter
+from parity_tests.porter.certified import require_equal
 from parity_tests.porter.hub import HUB, make
 from parity_tests.porter.test_feed import compare
 
@@ -51,5 +52,4 @@ def test_a_model_and_its_port_give_the_same(name, every):
 def test_the_certificate_of_a_language_model(name):
     model, inputs = make(name)
     ported = porter.port(model, **inputs)
-    levels = parity.Options(levels=("L0", "L1"), per_module=False)
-    parity.check(model, ported, options=levels, **inputs).require()
+    require_equal(model, ported, **inputs)
