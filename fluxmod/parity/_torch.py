@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fluxmod.convert._source import as_numpy
 
 from ._copies import copied
+from ._float64 import float64_kernels
 from ._run import Call, Run, cotangents
 from ._trees import leaves, map_leaves
 
@@ -106,6 +107,7 @@ def run_torch(
             stack.enter_context(_recording_calls(twin, calls))
         # torch.cond compiles itself, which no dispatch mode outlives; it means just this
         stack.enter_context(mock.patch.object(torch, "cond", _cond))
+        stack.enter_context(float64_kernels())
         with recorder:
             result = twin(*map_leaves(inputs, _copy), **map_leaves(named, _copy))
     outputs = dict(leaves(result))
