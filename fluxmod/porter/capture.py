@@ -100,8 +100,8 @@ class _Recorder:
         self.ops = 0
         self.placeholders: list[torch.fx.Node] = []
         self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
-        self.numbers = Numbers(self.node_of)
         self.repeats = Repeats(module, repeating)
+        self.numbers = Numbers(self.node_of, self.repeats.unseen)
         self.muted = False
         self.assumed: dict[str, None] = {}
         self.held: list[Any] = []  # tensors alive: their ids must not be used again

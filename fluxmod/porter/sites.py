@@ -12,6 +12,7 @@ import linecache
 import math
 import operator
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import CodeType, FrameType
 from typing import Any
 
@@ -104,8 +105,13 @@ class Numbers:
     from still have the names they had there.
     """
 
-    def __init__(self, to_value: Callable[[torch.Tensor], Any]) -> None:
+    def __init__(
+        self,
+        to_value: Callable[[torch.Tensor], Any],
+        unseen: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._to_value = to_value
+        self._unseen = unseen  # what is read to find words is not read by forward
         self.module: Any = None  # whose call is running: only its attributes are numbers
         self._locals: dict[int, dict[str, Size]] = {}
         self._done: dict[int, set[int]] = {}
@@ -157,7 +163,8 @@ class Numbers:
     def evaluate(self, frame: FrameType, node: ast.AST) -> Any:
         """Return a Size, a tuple of them, or None where the source does not say."""
         try:
-            return self._evaluate(frame, node)
+            with self._unseen():
+                return self._evaluate(frame, node)
         except (TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError, KeyError):
             return None
 

@@ -30,6 +30,17 @@ class AsksItsNumber(Block):
         return x + self.fc(x) * (2.0 if self.layer_idx % 2 else 0.5)
 
 
+class WouldAskForItsNumber(Block):
+    """Says where a cache has its keys, and is called without one."""
+
+    def forward(self, x, cache=None):
+        RUNS.append(1)
+        if cache is not None:
+            key, value = cache.update(x, self.layer_idx)
+            x = x + key + value
+        return x + self.fc(x).tanh()
+
+
 class AsksThroughItsParent(Block):
     def __init__(self, index):
         super().__init__(index)
@@ -158,11 +169,12 @@ def test_shared_parts_are_as_torch_has_them(model):
     require_equal(model, porter.port(model, x), x)
 
 
-def test_tracing_does_not_grow_with_depth():
+@pytest.mark.parametrize("kind", [Block, WouldAskForItsNumber])
+def test_tracing_does_not_grow_with_depth(kind):
     runs = []
     for depth in (4, 12):
         RUNS.clear()
-        porter.translate(Stack(Block, depth), torch.randn(4, DIM))
+        porter.translate(Stack(kind, depth), torch.randn(4, DIM))
         runs.append(len(RUNS))
     assert runs[0] == runs[1] <= 4
 
