@@ -29,6 +29,7 @@ FLAGS = {
         "--layout",
         "--dynamic",
         "--standalone",
+        "--scan",
         "--override",
         "--coverage",
         "--check",

@@ -11,7 +11,7 @@ from .errors import of_function
 from .ops import entries, run
 from .twins import twin_of
 
-SOME = 3
+SOME = 2
 """Samples of a function and dtype in the short suite."""
 
 

@@ -11,7 +11,6 @@ from torch import nn as tnn
 from fluxmod import nn
 from fluxmod._errors import LayoutError
 from fluxmod.nn import functional as F
-from parity_tests.db.modules import cases_of, classes
 from parity_tests.nn.cases import CHECKS, Case, both_raise, run
 from parity_tests.nn.functional.both import equal
 
@@ -82,16 +81,6 @@ def test_every_check(case, check):
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_refused_as_in_torch(case):
     both_raise(case, ValueError)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [case for nd in (1, 2, 3) for case in cases_of(classes()[f"ConvTranspose{nd}d"])],
-    ids=str,
-)
-def test_torch_samples(case):
-    for check in ("forward", "input_grads", "param_grads", "repr"):
-        run(case, check)
 
 
 def test_it_is_an_nnx_conv_transpose():
