@@ -69,7 +69,7 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "Entries without a comparison: " + listed(NO_VALUES)
     yield ""
-    yield "Entries beyond the limit of L6, at most twice: " + listed(ROUNDED_ONCE)
+    yield "Entries beyond the limit of L6, at most four times: " + listed(ROUNDED_ONCE)
     yield ""
     yield (
         "The values alone are compared of bools, integers and bfloat16, which have many equal "
