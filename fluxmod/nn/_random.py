@@ -71,14 +71,15 @@ def _scanning(scan: Callable[..., Any]) -> Callable[..., Any]:
     """``jax.lax.scan`` whose rounds each take their own masks, as a Python loop's would."""
 
     def replayed(f: Any, init: Any, xs: Any = None, length: int | None = None, **rest: Any) -> Any:
-        tape = _tape.get()
+        if (tape := _tape.get()) is None:
+            return scan(f, init, xs, length, **rest)
         counting = _Counting()
         token = _tape.set(counting)
         try:
             jax.eval_shape(lambda init, xs: f(init, jax.tree.map(lambda x: x[0], xs)), init, xs)
         finally:
             _tape.reset(token)
-        if tape is None or not counting.asked:
+        if not counting.asked:
             return scan(f, init, xs, length, **rest)
         rounds = length if length is not None else jax.tree.leaves(xs)[0].shape[0]
         drawn = [[tape.next(*asked) for asked in counting.asked] for _ in range(rounds)]

@@ -32,7 +32,7 @@ from .lower import DTYPES
 from .scan import Run
 from .specs import Alias, Array, Instance, Listing
 from .tables import Tables, short_code
-from .words import Body, Unported, literal, safe
+from .words import Body, Unported, container, literal, safe
 
 __all__ = ["ClassCode", "is_spec"]
 
@@ -325,8 +325,7 @@ class ClassCode:
                 parts.append(f"*({text} for _ in range({count}))")
             else:
                 parts += [text] * count
-        shown = f"[{', '.join(parts)}]" if kind in ("ModuleList", "ParameterList") else None
-        whole = f"nn.{kind}({shown or ', '.join(parts)})"
+        whole = container(kind, parts)
         last, count = runs[-1]
         if count > 1:
             self.runs[id(specs[0])] = Run(whole, last, str(count), kind, tuple(texts[:-count]))

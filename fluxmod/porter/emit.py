@@ -68,7 +68,7 @@ def _helper_text(name: str, lines: list[str]) -> str:
     """A function that computes a table."""
     head, *body = lines
     text = [head.format(name), f'    """The table ``{name[1:]}``, as torch computes it."""']
-    for line in counted(rolled(unpacked(body), torch.nn.Module())):
+    for line in _looped(body, torch.nn.Module()):
         text += statement(line, 4)
     return "\n".join(text)
 
@@ -127,7 +127,12 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
 def _called(code: ClassCode) -> list[str]:
     """The statements of the call."""
     replaced = [_substitute(line, code) for line in code.group.lines]
-    return counted(rolled(unpacked(replaced), code.group.instances[0].module))
+    return _looped(replaced, code.group.instances[0].module)
+
+
+def _looped(lines: list[str], module: torch.nn.Module) -> list[str]:
+    """Statements with what repeats itself as loops."""
+    return counted(rolled(unpacked(lines), module))
 
 
 def _function_text(code: ClassCode) -> str:

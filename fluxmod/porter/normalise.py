@@ -531,7 +531,7 @@ class _Builder:
         plain = name.rstrip("_")
         overload = str(node.target).removeprefix("aten.").partition(".")[2]
         self.same[node] = target
-        if plain == "detach" and self.is_identity(plain, record):
+        if self.is_identity(plain, record):
             return
         if plain == "copy":
             new = self.read(record.args[1])

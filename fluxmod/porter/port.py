@@ -15,6 +15,7 @@ import torch.utils._pytree as pytree
 from flax import nnx
 
 from fluxmod._errors import CaptureError, PortError
+from fluxmod.nn._stack import places
 
 from . import bases, layout, lower, overrides, paths
 from .arrays import as_numbers
@@ -425,10 +426,10 @@ def _leaf_of(root: torch.nn.Module) -> tuple[Callable[[torch.nn.Module], Leaf | 
     for path, tensor in root.named_parameters(remove_duplicate=False):
         owners.setdefault(id(tensor), []).append(path)
     declined: set[str] = set()
-    for places in owners.values():
-        if len(places) < 2:
+    for tied in owners.values():
+        if len(tied) < 2:
             continue
-        stored = {p: paths.stored_as(root, p)[1] for p in places}
+        stored = {p: paths.stored_as(root, p)[1] for p in tied}
         if len(set(stored.values())) > 1:
             declined |= {p.rpartition(".")[0] for p, perm in stored.items() if perm is not None}
     modules = {id(root.get_submodule(path)) for path in declined}
@@ -499,7 +500,7 @@ def source(model: nnx.Module, *, standalone: bool = False) -> str:
             with stacks, which its ``load`` does not know.
     """
     found = of(model)
-    if standalone and "\n    stacked = (" in found.text:
+    if standalone and any(place.index for place in places(model)):
         raise PortError(
             f"porter.source: {found.name} has stacks (scan=True), which the load of a standalone "
             "file cannot fill. Port it without scan, or take the text without standalone."

@@ -23,6 +23,7 @@ from .ir import Call, Value, map_tree
 from .leaves import Leaf
 from .loops import is_read, singular
 from .specs import Instance, Listing
+from .words import container
 
 __all__ = ["Run", "Stacks"]
 
@@ -46,12 +47,7 @@ class Run:
         """The expression with the equal blocks as one, which ``made`` builds."""
         if not self.others:
             return made
-        parts = ", ".join([*self.others, made])
-        return (
-            f"nn.{self.kind}([{parts}])"
-            if self.kind == "ModuleList"
-            else f"nn.{self.kind}({parts})"
-        )
+        return container(self.kind, [*self.others, made])
 
 
 class _Stays(Exception):
@@ -162,7 +158,7 @@ class Stacks:
                     new[-1] = f"return {new[-1].partition(' = ')[2]}"
                     end += 1
             elif line.count(name) == 1 and f"{name}(" in line:
-                block = _block_name(name)
+                block = singular(name, set())
                 new = [*_scan(scan, block, kind, ["x"], [], f"{block}(x)"), ""]
                 new.append(_called(line.strip(), name, f"{scan}({stack}, ", start))
             else:
@@ -278,10 +274,6 @@ def _class_of(spec: Any) -> Any:
 def _kind(listing: Listing) -> str:
     last = list(listing.children.values())[-1]
     return str(last.text if isinstance(last, Leaf) else last.group.name)
-
-
-def _block_name(path: str) -> str:
-    return singular(path, set())
 
 
 def _same_rounds(call: Call, path: str, listing: Listing, start: int) -> None:

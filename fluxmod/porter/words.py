@@ -22,6 +22,7 @@ __all__ = [
     "NeedsName",
     "Obstacle",
     "Unported",
+    "container",
     "is_same",
     "literal",
     "pick",
@@ -180,6 +181,12 @@ def size_forms(item: Any) -> list[tuple[Any, ...]]:
 def size_values(item: Any) -> list[Value]:
     """Arrays whose shape an item reads."""
     return [f[1] for f in size_forms(item) if f[0] in ("dim", "dtype")]
+
+
+def container(kind: str, parts: list[str]) -> str:
+    """The call that makes a container of modules or parameters."""
+    inner = ", ".join(parts)
+    return f"nn.{kind}([{inner}])" if kind.endswith("List") else f"nn.{kind}({inner})"
 
 
 def literal(value: Any) -> str:

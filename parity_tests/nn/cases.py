@@ -159,6 +159,12 @@ TOGETHER = {"whole": whole}
 """Structure, float64 with all gradients and state, and float32, in two compiled programs."""
 
 
+def run_briefly(case: Case) -> None:
+    """Everything in the two programs of ``whole``, the structure, and weights there and back."""
+    for check in ("shape_dtype", "whole", "round_trip"):
+        run(case, check)
+
+
 def run(case: Case, check: str) -> None:
     """Run one check of a case with 64-bit types and without implicit promotion in jax."""
     if check in case.skip:

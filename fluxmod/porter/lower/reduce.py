@@ -54,11 +54,16 @@ for _name, _target in _METHODS.items():
     lower(_name)(_method(_target))
 
 
+def _alone(number: str) -> str:
+    """A number and its place, which is the first."""
+    return f"({number}, jnp.zeros((), int))"
+
+
 def _extreme(name: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
         dim = str(op.args[1] if len(op.args) > 1 else op.kwargs["dim"])
         if has_no_axes(op):
-            return f"({s(op.args[0])}, jnp.zeros((), int))"
+            return _alone(s(op.args[0]))
         keep = "True" if given(op, 2, "keepdim", False) else None
         return call(f"ops.{name}", s(op.args[0]), dim, keepdim=keep)
 
@@ -159,7 +164,7 @@ def _topk(s: Scope, op: Op) -> str:
     value, k, dim = op.args[0], op.args[1], given(op, 2, "dim", -1)
     text = s(value)
     if has_no_axes(op):
-        return f"({text}, jnp.zeros((), int))"
+        return _alone(text)
     axis = None if dim % value.rank == value.rank - 1 else str(dim)
     if given(op, 3, "largest", True):
         return call("jax.lax.top_k", text, s(k), axis=axis)
@@ -175,7 +180,7 @@ def _sort(s: Scope, op: Op) -> str:
     descending = "True" if given(op, 2, "descending", False) else None
     text = s(op.args[0])
     if has_no_axes(op):
-        return f"({text}, jnp.zeros((), int))"
+        return _alone(text)
     return (
         f"({call('jnp.sort', text, axis=str(dim), descending=descending)}, "
         f"{call('jnp.argsort', text, axis=str(dim), descending=descending)})"

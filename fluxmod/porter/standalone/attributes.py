@@ -7,10 +7,9 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from typing import Any
 
-from .definitions import Definition
+from .definitions import Definition, flax_bases
 
 __all__ = ["settle_attributes"]
 
@@ -80,12 +79,8 @@ def _target(node: Any) -> Any:
 @functools.cache
 def _known_to_flax(key: str) -> frozenset[str]:
     """What a class's Flax base is given when it is made, and so may keep."""
-    owner, _, name = key.partition(":")
-    if not owner.startswith("fluxmod."):
-        return frozenset()
-    cls = getattr(import_module(owner), name)
-    others = [c for c in cls.__mro__ if c.__module__.startswith("flax.") and "__init__" in vars(c)]
-    return frozenset(n for c in others for n in inspect.signature(c.__init__).parameters)
+    makers = [vars(c)["__init__"] for c in flax_bases(key) if "__init__" in vars(c)]
+    return frozenset(name for make in makers for name in inspect.signature(make).parameters)
 
 
 class _Replacer(ast.NodeTransformer):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Definition", "Module", "binds", "find", "inner_names", "is_doc", "module"]
+__all__ = ["Definition", "Module", "binds", "find", "flax_bases", "inner_names", "is_doc", "module"]
 
 _PRAGMA = re.compile(r"\s*# (type: ignore|noqa)\b.*$")
 Function = (ast.FunctionDef, ast.Lambda)
@@ -341,3 +341,12 @@ def head(node: Any) -> Any:
         if isinstance(getattr(bare, name, None), list):
             setattr(bare, name, [])
     return bare
+
+
+def flax_bases(key: str) -> list[type]:
+    """The classes of Flax that one of ours extends."""
+    owner, _, name = key.partition(":")
+    if not owner.startswith("fluxmod."):
+        return []
+    cls = getattr(import_module(owner), name)
+    return [c for c in cls.__mro__ if c.__module__.startswith("flax.")]

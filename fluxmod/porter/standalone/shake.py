@@ -11,11 +11,10 @@ import ast
 import copy
 import functools
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 from .attributes import settle_attributes
-from .definitions import Definition, Module, binds, find, is_doc, qualified
+from .definitions import Definition, Module, binds, find, flax_bases, is_doc, qualified
 from .parameters import settle
 from .simplify import Known, is_hollow, simplify
 
@@ -216,12 +215,7 @@ def _keep(definition: Definition, nodes: list[Any]) -> None:
 @functools.cache
 def _flax_members(key: str) -> frozenset[str]:
     """Names of a class that Flax has too, and so may use."""
-    owner, _, name = key.partition(":")
-    if not owner.startswith("fluxmod."):
-        return frozenset()
-    cls = getattr(import_module(owner), name)
-    others = [c for c in cls.__mro__ if c.__module__.startswith("flax.")]
-    return frozenset(n for c in others for n in vars(c) if not n.startswith("__"))
+    return frozenset(n for c in flax_bases(key) for n in vars(c) if not n.startswith("__"))
 
 
 def _attributes(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
