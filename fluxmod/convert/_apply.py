@@ -22,6 +22,7 @@ def to_flax(
     flax_model: nnx.Module,
     *,
     cast: bool = False,
+    assign: bool = False,
     allow_missing: Iterable[str] = (),
     allow_unexpected: Iterable[str] = (),
 ) -> Plan:
@@ -31,6 +32,7 @@ def to_flax(
         source: a torch module, a mapping of torch names to arrays, a file or a folder.
         flax_model: any ``nnx.Module``; may be abstract (``nnx.eval_shape``).
         cast: convert to the model's dtypes instead of raising where they differ.
+        assign: give the model the source's dtypes, as ``load_state_dict(assign=True)`` of torch.
         allow_missing: patterns of keys the source may lack; the leaves keep their values.
         allow_unexpected: patterns of keys the source may have in addition.
 
@@ -46,7 +48,7 @@ def to_flax(
     >>> to_flax(weights, layer).complete, float(layer.kernel[0, 0])
     (True, 1.0)
     """
-    work = plan(source, flax_model, cast=cast)
+    work = plan(source, flax_model, cast=cast, assign=assign)
     work.raise_if_incomplete(allow_missing=allow_missing, allow_unexpected=allow_unexpected)
     apply(work)
     return work
@@ -56,6 +58,7 @@ def apply(work: Plan) -> None:
     """Move the weights of a plan without problems; all are read before the first is written."""
     values = [(match.slot, _load(match)) for match in work.matched]
     _check_ties(values)
+    _check_stacks(values)
     for slot, value in _whole(values):
         current = slot.variable.get_value()
         sharding = getattr(current, "sharding", None)
@@ -63,7 +66,7 @@ def apply(work: Plan) -> None:
         # device_put may share numpy's memory, and the numpy array is ours alone
         slot.variable.set_value(jax.device_put(value, sharding if placed else None))
     for match in work.matched:
-        if match.weight.dtype == "int64" and match.slot.stored_dtype == "int32":
+        if match.weight.dtype == "int64" and match.dtype == "int32":
             match.slot.variable.set_metadata(torch_dtype="int64")
 
 
@@ -75,7 +78,7 @@ def _load(match: Match) -> np.ndarray:
             f"convert: {slot.key} was announced as {weight.dtype}{weight.shape} and read as "
             f"{array.dtype}{array.shape}; the source changed while it was read."
         )
-    if weight.dtype == "int64" and slot.stored_dtype == "int32":
+    if weight.dtype == "int64" and match.dtype == "int32":
         low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
         if array.size and not (low <= array.min() and array.max() <= high):
             raise DtypeError(
@@ -83,7 +86,7 @@ def _load(match: Match) -> np.ndarray:
                 f"(from {array.min()} to {array.max()}). Build and load the model inside "
                 "jax.enable_x64(True) with an int64 buffer."
             )
-    return np.array(slot.leaf.to_flax(array), dtype=slot.stored_dtype, order="C")
+    return np.array(slot.leaf.to_flax(array), dtype=np.dtype(match.dtype), order="C")
 
 
 def _whole(values: list[tuple[Slot, np.ndarray]]) -> list[tuple[Slot, np.ndarray]]:
@@ -97,8 +100,8 @@ def _whole(values: list[tuple[Slot, np.ndarray]]) -> list[tuple[Slot, np.ndarray
         if key not in whole:
             current = slot.variable.get_value()
             known = isinstance(current, jax.Array)
-            start = np.array(current) if known else np.zeros(current.shape, current.dtype)
-            whole[key] = (slot, start)
+            start = np.asarray(current) if known else np.zeros(current.shape)
+            whole[key] = (slot, start.astype(value.dtype))
         whole[key][1][slot.index] = value
     return list(whole.values())
 
@@ -112,6 +115,19 @@ def _check_ties(values: Iterable[tuple[Slot, np.ndarray]]) -> None:
             raise LayoutError(
                 f"convert: {other.key} and {slot.key} are one Variable in the model and have "
                 "different values in the source; nothing was loaded."
+            )
+
+
+def _check_stacks(values: Iterable[tuple[Slot, np.ndarray]]) -> None:
+    """The layers of a stack are one array, and so of one dtype."""
+    first: dict[int, tuple[Slot, np.ndarray]] = {}
+    for slot, value in values:
+        other, known = first.setdefault(id(slot.variable), (slot, value))
+        if known.dtype != value.dtype:
+            raise DtypeError(
+                f"convert: {other.key} and {slot.key} are one array in the model and have the "
+                f"dtypes {known.dtype} and {value.dtype} in the source; nothing was loaded. "
+                "Pass cast=True, or load a model without the stack."
             )
 
 

@@ -87,13 +87,17 @@ def state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def load_state_dict(
-    model: nnx.Module, state_dict: Mapping[str, Any], strict: bool = True
+    model: nnx.Module,
+    state_dict: Mapping[str, Any],
+    strict: bool = True,
+    assign: bool = False,
 ) -> IncompatibleKeys:
     """Load torch-named arrays into a Flax model, in place.
 
     Args:
         strict: every key must pair up. Otherwise the keys that do are loaded and the others
             returned; shapes and dtypes must fit in either case.
+        assign: the model takes the arrays' dtypes; otherwise they must be its own.
 
     Raises:
         UnmatchedKeysError, LayoutError, DtypeError: everything wrong; the model is unchanged.
@@ -105,7 +109,7 @@ def load_state_dict(
 
     Source: torch.nn.Module.load_state_dict.
     """
-    work = plan(state_dict, model)
+    work = plan(state_dict, model, assign=assign)
     everything = () if strict else ("*",)
     work.raise_if_incomplete(allow_missing=everything, allow_unexpected=everything)
     apply(work)

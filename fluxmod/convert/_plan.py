@@ -20,10 +20,11 @@ __all__ = ["Match", "Plan", "Problem", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A source weight and the leaf it goes to."""
+    """A source weight, the leaf it goes to, and the dtype that the leaf then has."""
 
     slot: Slot
     weight: Weight
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +91,18 @@ class Plan:
         raise kinds[0](
             f"convert: nothing was loaded. {self.text()}\n"
             "Forgive keys by name with allow_missing=[...] or allow_unexpected=[...]; "
-            "change dtypes with cast=True."
+            "change dtypes with cast=True, or the model's with assign=True."
         )
 
 
-def plan(source: Any, model: nnx.Module, *, cast: bool = False) -> Plan:
+def plan(source: Any, model: nnx.Module, *, cast: bool = False, assign: bool = False) -> Plan:
     """Pair the weights of ``source`` with the leaves of a Flax model; move nothing.
 
     Args:
         source: a torch module, a mapping of names to arrays, a file or a folder.
         model: any ``nnx.Module``; may be abstract (``nnx.eval_shape``).
         cast: dtypes that differ from the model's are no problem.
+        assign: the model takes the source's dtypes.
 
     >>> from fluxmod import nn
     >>> import numpy as np
@@ -109,9 +111,12 @@ def plan(source: Any, model: nnx.Module, *, cast: bool = False) -> Plan:
     the mapping -> Linear: 1 matched, 0 tied, 1 missing, 0 unexpected, 0 not fitting.
       missing     bias
     """
+    if cast and assign:
+        raise ValueError("convert: cast keeps the model's dtypes, assign the source's; give one.")
     weights = read(source)
     places = list(slots(model))
-    matched = tuple(Match(slot, weights[slot.key]) for slot in places if slot.key in weights)
+    pairs = [(slot, weights[slot.key]) for slot in places if slot.key in weights]
+    matched = tuple(Match(s, w, _held(w) if assign else s.stored_dtype) for s, w in pairs)
     filled = {match.slot.place for match in matched}
     absent = [slot for slot in places if slot.key not in weights]
     known = {slot.key for slot in places}
@@ -122,13 +127,19 @@ def plan(source: Any, model: nnx.Module, *, cast: bool = False) -> Plan:
         tied=tuple(slot.key for slot in absent if slot.place in filled),
         missing=tuple(slot.key for slot in absent if slot.place not in filled),
         unexpected=tuple(key for key in weights if key not in known),
-        problems=(*_misfits(matched, cast), *_broken_ties(weights, places)),
+        problems=(*_misfits(matched, cast, assign), *_broken_ties(weights, places)),
     )
 
 
-def _misfits(matched: Iterable[Match], cast: bool) -> list[Problem]:
+def _held(weight: Weight) -> str:
+    """The dtype in which JAX holds a weight as it is."""
+    return "int32" if weight.dtype == "int64" and not x64_enabled() else weight.dtype
+
+
+def _misfits(matched: Iterable[Match], cast: bool, assign: bool) -> list[Problem]:
     problems = []
-    for slot, weight in ((m.slot, m.weight) for m in matched):
+    for match in matched:
+        slot, weight = match.slot, match.weight
         if weight.shape != slot.torch_shape:
             problems.append(
                 Problem(
@@ -138,12 +149,12 @@ def _misfits(matched: Iterable[Match], cast: bool) -> list[Problem]:
                     f"{slot.shape} at {slot.where}), got {weight.shape}.",
                 )
             )
-        if reason := _dtype_problem(slot, weight, cast):
+        if reason := _dtype_problem(slot, weight, cast, assign):
             problems.append(Problem(slot.key, DtypeError, f"dtype       {slot.key}: {reason}"))
     return problems
 
 
-def _dtype_problem(slot: Slot, weight: Weight, cast: bool) -> str | None:
+def _dtype_problem(slot: Slot, weight: Weight, cast: bool, assign: bool) -> str | None:
     if weight.dtype == slot.dtype or (weight.dtype == "int64" and slot.stored_dtype == "int32"):
         return None
     if cast:
@@ -153,9 +164,12 @@ def _dtype_problem(slot: Slot, weight: Weight, cast: bool) -> str | None:
             f"got float64, which JAX without x64 cannot hold (the model has {slot.stored_dtype}). "
             "Build and load the model inside jax.enable_x64(True)."
         )
+    if assign:
+        return None
     return (
         f"expected {slot.dtype}, got {weight.dtype}. Build the model with "
-        f"param_dtype={weight.dtype}, or pass cast=True."
+        f"param_dtype={weight.dtype}, or pass cast=True (the model's dtypes stay) or assign=True "
+        "(it takes the source's)."
     )
 
 

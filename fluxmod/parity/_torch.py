@@ -17,8 +17,9 @@ from ._copies import copied
 from ._float64 import float64_kernels
 from ._run import Call, Run, cotangents
 from ._trees import leaves, map_leaves
+from .criteria import NARROWED
 
-__all__ = ["record_masks", "run_torch", "to_tensor"]
+__all__ = ["Recorder", "record_masks", "run_torch", "to_tensor"]
 
 
 _SAMPLED = (
@@ -27,7 +28,7 @@ _SAMPLED = (
 )  # fmt: skip
 
 
-class _MaskRecorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """Keeps every mask and slope that torch draws, in order; notes casts to lower precision."""
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ def record_masks() -> Iterator[list[np.ndarray]]:
     >>> masks[0].shape
     (4,)
     """
-    with _MaskRecorder() as recorder:
+    with Recorder() as recorder:
         yield recorder.masks
 
 
@@ -97,7 +98,7 @@ def run_torch(
     twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
     inputs = map_leaves(args, lambda a: _leaf(a, dtype, device))
     named = map_leaves(dict(kwargs), lambda a: _leaf(a, dtype, device))
-    recorder = _MaskRecorder()
+    recorder = Recorder()
     calls: dict[str, Call] = {}
     with ExitStack() as stack:
         devices = list(range(torch.cuda.device_count())) if device != "cpu" else []
@@ -114,7 +115,7 @@ def run_torch(
     run = Run({name: as_numpy(value) for name, value in outputs.items()}, masks=recorder.masks)
     run.calls = calls
     if recorder.narrowed:
-        run.notes.append("the torch code itself casts float64 to lower precision")
+        run.notes.append(NARROWED)
     run.buffers = {name: as_numpy(b) for name, b in _persistent_buffers(twin)}
     ct = cotangents(run.outputs, seed) if cotangent is None else cotangent
     _backward(run, twin, outputs, ct, inputs, named)

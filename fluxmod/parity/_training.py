@@ -21,10 +21,10 @@ from fluxmod.nn._random import replay
 from ._copies import copied
 from ._flax import FAST_COMPILE, _to_flax, cast_model
 from ._inputs import targets_of
-from ._torch import record_masks, to_tensor
+from ._torch import Recorder, to_tensor
 from ._trees import is_array, leaves, map_leaves
 from .compare import Row, group_scale
-from .criteria import CRITERIA, distance
+from .criteria import NARROWED, distance, limit_of
 from .options import OptimizerPair, Options
 
 __all__ = ["training_rows"]
@@ -80,6 +80,7 @@ class _Race:
         self.flax_loss = getattr(nn, options.loss)()
         self.targets = targets_of(self.theirs, self.args, self.kwargs, options)
         self.flax_model = flax_model
+        self.narrowed = False
         self.still = self._hold_null_still()
         trained = [p for p in self.theirs.parameters() if p.requires_grad]
         self.optimizer: Any = pair.torch(trained) if trained else None
@@ -150,7 +151,7 @@ class _Race:
             for name, p in twin.named_parameters()
             if p.grad is not None and p.grad.numel()
         }
-        limit = CRITERIA["L1"].limit * max(sizes.values(), default=0.0)
+        limit = limit_of("L1", narrowed=self.narrowed) * max(sizes.values(), default=0.0)
         still = [name for name, size in sizes.items() if size <= limit]
         for name, parameter in self.theirs.named_parameters():
             if name in still:
@@ -158,13 +159,14 @@ class _Race:
         return still
 
     def _torch_loss(self, module: torch.nn.Module) -> tuple[torch.Tensor, list[np.ndarray]]:
-        with record_masks() as masks:
+        with Recorder() as recorder:
             outputs = dict(leaves(module(*self.args, **self.kwargs)))
+        self.narrowed |= recorder.narrowed
         terms = [
             self.torch_loss(outputs[name], to_tensor(target, torch.float64))
             for name, target in self.targets.items()
         ]
-        return torch.stack(terms).sum(), list(masks)
+        return torch.stack(terms).sum(), recorder.masks
 
     def _torch_step(self) -> tuple[float, list[np.ndarray]]:
         self.optimizer.zero_grad()
@@ -230,8 +232,9 @@ class _Race:
         return rows
 
     def _row(self, what: str, error: float, note: str = "") -> Row:
-        limit = CRITERIA["L4"].limit
+        limit = limit_of("L4", narrowed=self.narrowed)
         text = f"{self.pair.name}: {what}"
+        note = "; ".join(filter(None, (note, NARROWED if self.narrowed else "")))
         return Row("L4", "train", text, error, limit, error <= limit, note)
 
 

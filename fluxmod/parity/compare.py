@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._run import Run
-from .criteria import CRITERIA, NARROWED_LIMIT, NULL_SHARE, distance, precision_limit, relative_l2
+from .criteria import (
+    NARROWED,
+    NULL_SHARE,
+    distance,
+    limit_of,
+    precision_limit,
+    relative_l2,
+)
 
 __all__ = ["Row", "precision_rows", "semantic_rows"]
 
@@ -32,11 +39,8 @@ class Row:
 
 def semantic_rows(torch_run: Run, flax_run: Run, where: str, path: str = "") -> list[Row]:
     """Compare two float64 runs by L1: outputs, input and parameter gradients, buffers."""
-    limit = CRITERIA["L1"].limit
-    note = ""
-    if torch_run.notes:
-        limit = NARROWED_LIMIT
-        note = "; ".join(torch_run.notes)
+    limit = limit_of("L1", narrowed=NARROWED in torch_run.notes)
+    note = "; ".join(torch_run.notes)
     rows: list[Row] = []
     theirs, ours = torch_run.groups(), flax_run.groups()
     for group, wanted in theirs.items():

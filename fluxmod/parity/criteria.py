@@ -10,14 +10,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-__all__ = ["CRITERIA", "Criterion", "distance", "precision_limit", "relative_l2"]
+__all__ = ["CRITERIA", "Criterion", "distance", "limit_of", "precision_limit", "relative_l2"]
 
 NULL_SHARE = 1e-3
 """A value whose true size is below this share of the largest in its group (a convolution bias
 before BatchNorm, the key bias of attention) is judged against the group."""
 
-NARROWED_LIMIT = 4e-6
-"""L1's limit where the torch code itself computes a part in float32: 32 rounding steps of it."""
+NARROWED = "the torch code itself casts float64 to lower precision"
+"""What a row says that is judged by ``limit_of(level, narrowed=True)``."""
+
+NARROWING = 4e4
+"""How much wider L1 and L4 are there: L1's limit becomes 4e-6, 32 rounding steps of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,15 @@ CRITERIA = MappingProxyType(
         )
     }
 )
+
+
+def limit_of(level: str, *, narrowed: bool = False) -> float:
+    """A level's limit; of L1 and L4 also where the torch code itself computes a part in float32.
+
+    >>> limit_of("L1"), limit_of("L1", narrowed=True)
+    (1e-10, 4e-06)
+    """
+    return CRITERIA[level].limit * (NARROWING if narrowed else 1.0)
 
 
 def distance(got: np.ndarray, want: np.ndarray, group: float = 0.0) -> float:

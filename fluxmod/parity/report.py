@@ -62,6 +62,9 @@ class Report:
         rows = [row for row in self.rows if row.level == level and row.passed is not None]
         return max(rows, key=_severity, default=None)
 
+    def __str__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
         """Describe the result: one line per level with its worst row, then every failure."""
         verdict = "equal" if self.passed else "NOT equal"

@@ -7,6 +7,8 @@ import ast
 import numpy as np
 import torch
 
+from fluxmod.convert._source import as_numpy
+
 from .lower import DTYPES
 from .words import Unported, literal
 
@@ -33,7 +35,7 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     Raises:
         Unported: the array is neither; a wall of numbers is no source.
     """
-    array = tensor.detach().cpu().numpy()
+    array = as_numpy(tensor)
     dtype = "" if tensor.dtype in (torch.float32, torch.int64) else f", {DTYPES[tensor.dtype]}"
     shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
     if array.size and (array == array.reshape(-1)[0]).all():
@@ -84,7 +86,7 @@ def band_value(tensor: torch.Tensor, sizes: list[str]) -> str:
     Raises:
         Unported: it is none.
     """
-    array = tensor.detach().cpu().numpy()
+    array = as_numpy(tensor)
     n = array.shape[-1] if array.ndim > 1 else 0
     if array.dtype == bool and array.shape[-2:] == (n, n) and array.size == n * n and array.any():
         i, j = np.nonzero(array.reshape(n, n))
@@ -107,7 +109,7 @@ def as_numbers(tensor: torch.Tensor) -> str:
             f"a constant of {tensor.numel()} numbers whose computation was not found; register it "
             "as a persistent buffer"
         )
-    array = tensor.detach().cpu().numpy()
+    array = as_numpy(tensor)
     short = array.dtype == np.float32
     flat = [float(str(x)) if short else x.item() for x in array.reshape(-1)]
     dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"

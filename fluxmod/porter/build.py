@@ -21,6 +21,7 @@ from flax import nnx
 from fluxmod import convert, nn
 from fluxmod._errors import PortError
 from fluxmod._paths import join
+from fluxmod.convert._source import as_numpy
 from fluxmod.nn._stack import places
 
 from .specs import plain_tensors
@@ -39,8 +40,10 @@ def build(text: str, name: str, torch_module: torch.nn.Module) -> nnx.Module:
     """
     make = _maker(text, name)
     model = _abstract(make, text, name)
-    if not on_meta(torch_module):
-        convert.to_flax(torch_module, model)
+    if on_meta(torch_module):
+        _same_dtypes(torch_module, model)
+    else:
+        convert.to_flax(torch_module, model, assign=True)
     _fill_rest(make, model)
     _same_tables(torch_module, model)
     model.train() if torch_module.training else model.eval()
@@ -93,6 +96,17 @@ def _abstract(make: Callable[[], nnx.Module], text: str, name: str) -> nnx.Modul
         raise _our_fault(text, name, error) from error
 
 
+def _same_dtypes(module: torch.nn.Module, model: nnx.Module) -> None:
+    """Give the shapes of a model on the meta device torch's floating dtypes."""
+    tensors = module.state_dict()
+    for slot in convert.slots(model):
+        tensor = tensors.get(slot.key)
+        if tensor is not None and tensor.is_floating_point():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            shape = slot.variable.get_value().shape
+            slot.variable.set_value(jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)))
+
+
 def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
     """Compute what no checkpoint has: random streams and constants."""
     weights = {id(slot.variable) for slot in convert.slots(model)}
@@ -129,8 +143,10 @@ def _same_tables(module: torch.nn.Module, model: nnx.Module) -> None:
                 continue
             value = variable.get_value()
             if tuple(tensor.shape) == value.shape[len(place.index) :]:
-                new = jnp.asarray(tensor.detach().cpu().numpy(), value.dtype)
-                variable.set_value(value.at[place.index].set(new) if place.index else new)
+                floats = jnp.issubdtype(value.dtype, jnp.floating)
+                new = jnp.asarray(as_numpy(tensor), None if floats else value.dtype)
+                whole = value.astype(new.dtype).at[place.index].set(new) if place.index else new
+                variable.set_value(whole)
 
 
 def _our_fault(text: str, name: str, error: Exception) -> PortError:

@@ -13,6 +13,7 @@ import torch
 from flax import nnx
 
 from fluxmod import nn
+from fluxmod.convert._source import as_numpy
 
 from .ir import Value, map_tree
 from .port import of
@@ -127,7 +128,7 @@ _compiled = jax.jit(_run, static_argnums=(0, 1, 2))
 
 def _in(tree: Any, entry: Any) -> Any:
     if isinstance(tree, torch.Tensor):
-        tree = tree.detach().cpu().numpy()
+        tree = as_numpy(tree)
     if isinstance(tree, (np.ndarray, jax.Array)):
         array = np.asarray(tree)
         return jnp.asarray(array if entry is None else entry.to_flax(array))

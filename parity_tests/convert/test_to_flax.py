@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 
 import jax
@@ -255,6 +256,32 @@ def test_dtypes_are_not_changed_unasked(weights):
     assert "expected float32, got bfloat16" in refused(DtypeError, weights, FlaxNet())
     convert.to_flax(weights, ours, cast=True)
     np.testing.assert_array_equal(ours.gain[...], weights["gain"].astype(np.float32))
+
+
+def test_a_model_takes_the_sources_dtypes_when_asked(theirs):
+    ours = FlaxNet()
+    convert.to_flax(theirs.bfloat16(), ours, assign=True)
+    want = theirs.state_dict()
+    back = copy.deepcopy(theirs)
+    convert.into_torch(ours, back)
+    got = back.state_dict()
+    assert {k: v.dtype for k, v in got.items()} == {k: v.dtype for k, v in want.items()}
+    assert all(torch.equal(got[key], want[key]) for key in want)
+    assert torch.bfloat16 in {v.dtype for v in want.values()}
+
+
+def test_what_jax_cannot_hold_is_not_assigned(theirs):
+    message = refused(DtypeError, theirs.double(), FlaxNet(), assign=True)
+    assert message.count("JAX without x64") == 13
+    with jax.enable_x64(True):
+        ours = FlaxNet()
+        convert.to_flax(theirs, ours, assign=True)
+        assert ours.gain[...].dtype == np.float64
+
+
+def test_cast_and_assign_contradict_each_other(weights):
+    with pytest.raises(ValueError, match="cast keeps the model's dtypes, assign the source's"):
+        convert.to_flax(weights, FlaxNet(), cast=True, assign=True)
 
 
 def test_a_float64_module_without_x64_is_refused_whole(theirs):

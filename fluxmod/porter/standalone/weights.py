@@ -17,7 +17,7 @@ _LOAD = '''{table}
 
 
 def load(model: nnx.Module, path: str) -> None:
-    """Put weights that a safetensors file holds under torch's names into the model.
+    """Put weights that a safetensors file holds under torch's names into the model, as they are.
 
     Raises:
         KeyError: the file lacks some.
@@ -42,7 +42,7 @@ def load(model: nnx.Module, path: str) -> None:
             value = tensors[key] if order is None else tensors[key].transpose(order)
             if value.shape != variable.shape:
                 raise ValueError(f"{{key}}: expected {{variable.shape}}, got {{value.shape}}.")
-            variable.set_value(jnp.asarray(value, variable.dtype))
+            variable.set_value(jnp.asarray(value))
             found.add(id(variable))
     if absent := [key for each, key in lacking.items() if each not in found]:
         raise KeyError(f"{{path}} lacks {{absent}}.")
