@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ._random import RandomSource, drawn
 
-__all__ = ["bernoulli", "normal", "uniform"]
+__all__ = ["bernoulli", "exponential", "normal", "uniform"]
 
 
 def bernoulli(
@@ -32,6 +32,27 @@ def bernoulli(
     """
     mask = drawn(rngs, lambda key: jax.random.bernoulli(key, p, shape), shape, who="bernoulli")
     return mask.astype(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
+
+
+def exponential(
+    rngs: RandomSource,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype | None = None,
+    lambd: float = 1.0,
+) -> jax.Array:
+    """Numbers of the exponential distribution; the twin of ``Tensor.exponential_``.
+
+    Args:
+        lambd: the rate, one over the mean. The others as in ``bernoulli``.
+
+    >>> bool((exponential(jax.random.key(0), (2, 3)) > 0).all())
+    True
+    """
+    kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    sample = drawn(
+        rngs, lambda key: jax.random.exponential(key, shape, kind) / lambd, shape, who="exponential"
+    )
+    return sample.astype(kind)
 
 
 def normal(rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> jax.Array:

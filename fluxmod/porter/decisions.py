@@ -17,7 +17,7 @@ from .ir import plain_name
 __all__ = ["METHODS", "assumption", "decide"]
 
 METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
-_RANDOM = ("bernoulli", "multinomial", "normal", "rand", "uniform", "dropout")
+_RANDOM = ("bernoulli", "exponential", "multinomial", "normal", "rand", "uniform", "dropout")
 _GUARDS = {("all", "isfinite"): True, ("any", "isinf"): False, ("any", "isnan"): False}
 
 

@@ -37,10 +37,10 @@ _MAPS = {
     "batch_norm", "group_norm", "instance_norm", "upsample_nearest1d", "upsample_nearest2d",
     "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
     "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "feature_dropout", "_upsample_bicubic2d_aa",
-    "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "max_pool1d_with_indices",
-    "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col", "col2im", "grid_sampler",
-    "grid_sampler_2d", "grid_sampler_3d",
+    "conv_transpose2d", "conv_transpose3d", "feature_dropout", "feature_alpha_dropout",
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d",
+    "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col",
+    "col2im", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
 }  # fmt: skip
 _ONE_AXIS = {  # name -> the position of ``dim`` among the arguments; the rank stays
     "softmax": 1, "log_softmax": 1, "_softmax": 1, "_log_softmax": 1, "cumsum": 1, "cumprod": 1,

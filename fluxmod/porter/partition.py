@@ -65,6 +65,8 @@ _DRAWS = (
     "uniform",
     "feature_dropout",
     "alpha_dropout",
+    "feature_alpha_dropout",
+    "exponential",
     "randint",
     "randperm",
 )

@@ -14,7 +14,7 @@ import torch
 import torch.utils._pytree as pytree
 from flax import nnx
 
-from fluxmod._errors import CaptureError, PortError
+from fluxmod._errors import CaptureError, PortError, UnsupportedOpError
 from fluxmod.nn._stack import places
 
 from . import bases, layout, lower, overrides, paths
@@ -198,19 +198,38 @@ def translate(
 def _translate(
     torch_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> Port:
-    seconds: dict[str, float] = {}
     start = time.perf_counter()
-    evaluation = capture(torch_module, args, kwargs, training=False, free=options.dynamic)
-    notes: list[str] = []
+
+    def traced(training: bool) -> Any:
+        return capture(torch_module, args, kwargs, training=training, free=options.dynamic)
+
+    traces = [traced(False)]
+    lost = ""
     try:
-        training = capture(torch_module, args, kwargs, training=True, free=options.dynamic)
+        traces.append(traced(True))
     except CaptureError as error:
-        training = None
-        notes.append(f"training mode could not be traced: {error}")
-    traces = [evaluation] if training is None else [evaluation, training]
-    notes += dict.fromkeys(text for trace in traces for text in trace.assumed)
-    seconds["capture"] = time.perf_counter() - start
+        lost = f"training mode could not be traced: {error}"
+    seconds = {"capture": time.perf_counter() - start}
     start = time.perf_counter()
+    try:
+        result = _written(torch_module, traces, lost, options)
+    except UnsupportedOpError as error:
+        if lost:
+            raise
+        try:  # what training alone needs shall not keep evaluation from running
+            lost = f"training mode could not be written: {error}"
+            result = _written(torch_module, [traced(False)], lost, options)
+        except UnsupportedOpError:
+            raise error from None
+    seconds["write"] = time.perf_counter() - start
+    result.seconds.update(seconds)
+    return result
+
+
+def _written(torch_module: torch.nn.Module, traces: list[Any], lost: str, options: Options) -> Port:
+    """The source for one mode or both; ``lost`` says why training is not among them."""
+    notes = [lost] if lost else []
+    notes += dict.fromkeys(text for trace in traces for text in trace.assumed)
     leaf_of, declined = _leaf_of(torch_module)
     extended = bases.find(torch_module, traces)
     graphs = [normalise(trace, torch_module, leaf_of, extended) for trace in traces]
@@ -228,14 +247,11 @@ def _translate(
         program = _Program(torch_module, declined)
         program.run(each.root)
         programs.append((each, program))
-    if training is None and graphs[0].root.index in program.bodies:
-        what = f"{type(torch_module).__name__}: torch could not trace training; call eval() first."
+    if lost and graphs[0].root.index in program.bodies:
+        what = f"{type(torch_module).__name__}: training could not be ported; call eval() first."
         refusal = ["if self.training:", f"    raise NotImplementedError({what!r})"]
         program.bodies[graphs[0].root.index].lines[:0] = refusal
-    result = _assemble(torch_module, programs, notes, declined, scan=options.scan)
-    seconds["write"] = time.perf_counter() - start
-    result.seconds.update(seconds)
-    return result
+    return _assemble(torch_module, programs, notes, declined, scan=options.scan)
 
 
 def _arrange(graph: Graph, *, torch: bool) -> None:

@@ -31,6 +31,7 @@ class Coverage:
         operators: uses of operators in them.
         missing: those of the operators that have no rule.
         obstacles: why it cannot be ported, empty if it can; one text for all.
+        notes: what a port would lack or take for granted.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Coverage:
     operators: dict[str, int]
     missing: tuple[str, ...]
     obstacles: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -64,6 +66,7 @@ class Coverage:
                 yield f"  {title}: {shown}"
         if self.obstacles:
             yield self.obstacles
+        yield from (f"  note: {note}" for note in self.notes)
 
 
 def coverage(
@@ -86,6 +89,7 @@ def coverage(
     operators: Counter[str] = Counter()
     missing: set[str] = set()
     obstacles = ""
+    notes: tuple[str, ...] = ()
     try:
         with overrides.using(overrides.resolve(options.overrides, torch_module)):
             given, named = beside(torch_module, (args, {**kwargs, **options.kwargs}))
@@ -99,11 +103,17 @@ def coverage(
                     layers[item.leaf.name] += 1
                 elif type(item.module) is not torch.nn.Sequential:
                     classes[type(item.module).__name__] += 1
-        translate(torch_module, *args, options=options, **kwargs)
+        notes = translate(torch_module, *args, options=options, **kwargs).notes
     except (CaptureError, UnsupportedOpError, PortError) as error:
         obstacles = str(error)
     return Coverage(
-        name, dict(layers), dict(classes), dict(operators), tuple(sorted(missing)), obstacles
+        name,
+        dict(layers),
+        dict(classes),
+        dict(operators),
+        tuple(sorted(missing)),
+        obstacles,
+        notes,
     )
 
 

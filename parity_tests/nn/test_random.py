@@ -19,17 +19,21 @@ def test_bernoulli_has_its_rate_and_only_zeros_and_ones():
     assert abs(mask.mean() - 0.3) < 0.02
 
 
-def test_normal_and_uniform_have_their_moments():
+def test_samples_have_their_moments():
     draws = np.asarray(random.normal(nnx.Rngs(0), (20_000,)))
     assert abs(draws.mean()) < 0.03
     assert abs(draws.std() - 1) < 0.03
+    draws = np.asarray(random.exponential(nnx.Rngs(0), (20_000,), lambd=2.0))
+    assert draws.min() >= 0
+    assert abs(draws.mean() - 0.5) < 0.02
+    assert abs(draws.std() - 0.5) < 0.02
     draws = np.asarray(random.uniform(nnx.Rngs(0), (20_000,)))
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 0.02
 
 
-@pytest.mark.parametrize("function", [random.normal, random.uniform])
+@pytest.mark.parametrize("function", [random.exponential, random.normal, random.uniform])
 def test_the_dtype_asked_for(function):
     assert function(nnx.Rngs(0), (3,), jnp.bfloat16).dtype == jnp.bfloat16
     assert function(nnx.Rngs(0), (3,)).dtype == jnp.float32

@@ -99,3 +99,10 @@ def _random(s: Scope, op: Op) -> str:
     sizes = s.sizes(op, 0)
     shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
     return call(f"random.{function}", s.rngs(), shape, _dtype(op))
+
+
+@lower("exponential")
+def _exponential(s: Scope, op: Op) -> str:
+    text = s(op.args[0])
+    lambd = None if given(op, 1, "lambd", 1.0) == 1.0 else s.number(op, 1)
+    return call("random.exponential", s.rngs(), f"{text}.shape", f"{text}.dtype", lambd=lambd)

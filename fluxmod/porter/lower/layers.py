@@ -61,11 +61,17 @@ for _d in ("1d", "2d", "3d"):
         )
 
 
-@lower("dropout")
+@lower("dropout", "alpha_dropout", "feature_alpha_dropout", "feature_dropout")
 def _dropout(s: Scope, op: Op) -> str:
+    name = op.name
+    if name == "feature_dropout":
+        maps = op.args[0].rank - 2
+        if maps not in (1, 2, 3):
+            raise NotImplementedError(f"feature_dropout of {op.args[0].rank} axes")
+        name = f"dropout{maps}d"
     p = s.number(op, 1)
     training = s.training(op, 2)  # type: ignore[attr-defined]
-    return call("F.dropout", s(op.args[0]), p, training, rngs=s.rngs())
+    return call(f"F.{name}", s(op.args[0]), p, training, rngs=s.rngs())
 
 
 @lower("layer_norm")

@@ -83,6 +83,12 @@ def _complex(s: Scope, op: Op) -> str:
     return call("jax.lax.complex", s(op.args[0]), s(op.args[1]))
 
 
+@lower("polar")
+def _polar(s: Scope, op: Op) -> str:
+    size, angle = s(op.args[0]), s(op.args[1])
+    return f"jax.lax.complex({size} * jnp.cos({angle}), {size} * jnp.sin({angle}))"
+
+
 @lower("_weight_norm")
 def _weight_norm(s: Scope, op: Op) -> str:
     direction, magnitude, dim = op.args[0], op.args[1], given(op, 2, "dim", 0)
