@@ -8,7 +8,7 @@ from jax import lax
 
 from .functional._distance import vector_norm
 
-__all__ = ["abs", "clamp", "max", "min", "norm"]
+__all__ = ["abs", "clamp", "max", "min", "norm", "unfold", "windows"]
 
 Bound = jax.Array | float | None
 
@@ -91,6 +91,29 @@ def norm(
         return vector_norm(input[None], float(ord), (0,))[0]
     found = vector_norm(input, float(ord), tuple(a % input.ndim for a in axes))
     return found if keepdim else found.squeeze(tuple(a % input.ndim for a in axes))
+
+
+def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:
+    """Overlapping windows along an axis, each along a new last axis; twin of ``Tensor.unfold``.
+
+    >>> unfold(jnp.arange(5), 0, 3, 2).tolist()
+    [[0, 1, 2], [2, 3, 4]]
+    """
+    axis = dimension % input.ndim
+    return jnp.moveaxis(windows(input, axis, size, step), axis + 1, -1)
+
+
+def windows(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:
+    """Overlapping windows along an axis, which becomes two: their number and their size.
+
+    What ``Tensor.as_strided`` is mostly used for. ``unfold`` moves the second axis to the end.
+
+    >>> windows(jnp.arange(10).reshape(5, 2), 0, 3, 2).shape
+    (2, 3, 2)
+    """
+    axis = dimension % input.ndim
+    starts = jnp.arange(0, input.shape[axis] - size + 1, step)
+    return jnp.take(input, starts[:, None] + jnp.arange(size), axis=axis, mode="clip")
 
 
 def _picked(

@@ -55,25 +55,45 @@ def exponential(
     return sample.astype(kind)
 
 
-def normal(rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> jax.Array:
-    """Standard normal numbers; the twin of ``torch.randn``. Arguments as in ``bernoulli``.
+def normal(
+    rngs: RandomSource,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype | None = None,
+    mean: float = 0.0,
+    std: float = 1.0,
+) -> jax.Array:
+    """Normal numbers; the twin of ``torch.randn`` and ``Tensor.normal_``.
+
+    Args:
+        mean, std: of the distribution. The others as in ``bernoulli``.
 
     >>> normal(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
     kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    sample = drawn(rngs, lambda key: jax.random.normal(key, shape, kind), shape, who="normal")
+    sample = drawn(
+        rngs, lambda key: jax.random.normal(key, shape, kind) * std + mean, shape, who="normal"
+    )
     return sample.astype(kind)
 
 
 def uniform(
-    rngs: RandomSource, shape: tuple[int, ...], dtype: jnp.dtype | None = None
+    rngs: RandomSource,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> jax.Array:
-    """Numbers in [0, 1); the twin of ``torch.rand``. Arguments as in ``bernoulli``.
+    """Numbers from ``low`` to below ``high``; the twin of ``torch.rand`` and ``Tensor.uniform_``.
+
+    Args:
+        low, high: the bounds. The others as in ``bernoulli``.
 
     >>> uniform(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
     kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    sample = drawn(rngs, lambda key: jax.random.uniform(key, shape, kind), shape, who="uniform")
+    sample = drawn(
+        rngs, lambda key: jax.random.uniform(key, shape, kind, low, high), shape, who="uniform"
+    )
     return sample.astype(kind)

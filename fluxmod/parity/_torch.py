@@ -24,7 +24,7 @@ __all__ = ["Recorder", "record_masks", "run_torch", "to_tensor"]
 
 _SAMPLED = (
     "aten::exponential_", "aten::normal_", "aten::rand", "aten::rand_like", "aten::randn",
-    "aten::randn_like",
+    "aten::randn_like", "aten::uniform_",
 )  # fmt: skip
 
 

@@ -208,9 +208,17 @@ class ClassCode:
         return texts.pop() if len(texts) == 1 else None
 
     def optional(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
-        """A child that some instances do not have comes in as an argument."""
-        self.column(name, specs)
-        return name
+        """A child that some instances do not have is an argument, an array made where asked for."""
+        present = [s for s in specs if s is not None]
+        if not all(isinstance(s, Array) for s in present):
+            self.column(name, specs)
+            return name
+        made = self.array([s or present[0] for s in specs], node)
+        has = [s is not None for s in specs]
+        held = [vars(instance.module) for instance in self.instances]
+        flags = (k for k, v in held[0].items() if isinstance(v, bool) and k != "training")
+        flag = next((k for k in flags if [h.get(k) for h in held] == has), f"has_{name}")
+        return f"{made} if {self.value(has, None, flag)} else None"
 
     def build(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
         """A module: a layer, a list, or an instance of another class."""

@@ -18,6 +18,7 @@ from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
 from .repeats import cloned
 from .running import batch_norm
+from .strided import as_windows
 from .traced import (
     as_size,
     cast_back,
@@ -459,6 +460,8 @@ class _Builder:
             flow=self.flow,
         )
         op.hints = map_tree(self.hint, record.hints)
+        if op.name == "as_strided" and (found := as_windows(record)):
+            op.target, op.args, op.hints = "fluxmod.windows", (op.args[0], *found), {}
         if op.name == "type_as":
             like = self.uncast(record.args[1])
             op.target, op.args = "to.dtype", (op.args[0], like.dtype)

@@ -36,7 +36,19 @@ OPERATORS = {
 }
 """Operators with their overloads, and the number of models that use each."""
 
+FURTHER = (
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss",
+    "cross_entropy_loss", "hinge_embedding_loss", "huber_loss", "kl_div",
+    "l1_loss", "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "nll_loss_nd", "pairwise_distance", "poisson_nll_loss", "polar", "smooth_l1_loss",
+    "soft_margin_loss", "triplet_margin_loss",
+)  # fmt: skip
+"""Operators that none of those models uses as it stands: mostly losses, which labels bring."""
+
+OPERATORS |= {f"aten.{name}.default": 0 for name in FURTHER}
+
 NAMES = {op.removeprefix("aten.").partition(".")[0].rstrip("_") for op in OPERATORS}
+NAMES |= {"cross_entropy", "nll_loss"}  # as op_db calls two of them
 
 RECORDS = Path(__file__).parents[2] / "out" / "porter-operators"
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fluxmod.porter.ir import plain_name
 
-from . import create, elementwise, index, layers, linalg, rare, reduce, shape  # noqa: F401 - they register
+from . import (  # noqa: F401 - they register
+    create,
+    elementwise,
+    index,
+    layers,
+    linalg,
+    losses,
+    rare,
+    reduce,
+    shape,
+)
 from ._table import DTYPES as DTYPES
 from ._table import ELEMENTWISE as ELEMENTWISE
 from ._table import TABLE as TABLE

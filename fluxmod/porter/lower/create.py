@@ -101,8 +101,20 @@ def _random(s: Scope, op: Op) -> str:
     return call(f"random.{function}", s.rngs(), shape, _dtype(op))
 
 
-@lower("exponential")
-def _exponential(s: Scope, op: Op) -> str:
-    text = s(op.args[0])
-    lambd = None if given(op, 1, "lambd", 1.0) == 1.0 else s.number(op, 1)
-    return call("random.exponential", s.rngs(), f"{text}.shape", f"{text}.dtype", lambd=lambd)
+_FILLS = {
+    "exponential": {"lambd": ("lambd", 1.0)},
+    "normal": {"mean": ("mean", 0.0), "std": ("std", 1.0)},
+    "uniform": {"from": ("low", 0.0), "to": ("high", 1.0)},
+}
+
+
+@lower(*_FILLS)
+def _fill(s: Scope, op: Op) -> str:
+    """Numbers drawn into an array, whose values do not matter."""
+    text, named = s(op.args[0]), {}
+    for index, (theirs, (ours, default)) in enumerate(_FILLS[op.name].items(), 1):
+        value = given(op, index, theirs, default)
+        if isinstance(value, Value):
+            raise NotImplementedError(f"{op.name} with arrays as its settings")
+        named[ours] = None if value == default else s(value)
+    return call(f"random.{op.name}", s.rngs(), f"{text}.shape", f"{text}.dtype", **named)

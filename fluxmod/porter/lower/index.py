@@ -52,8 +52,15 @@ def _index_put(s: Scope, op: Op) -> str:
     masks = [e for e in entries if isinstance(e, Value) and e.dtype == torch.bool]
     if masks and isinstance(new, Value) and new.rank:
         raise NotImplementedError("as many new values as a mask has True entries")
+    adds = given(op, 3, "accumulate", False)
+    if len(masks) == 1 and sum(e is not None for e in entries) == 1:  # compiled code needs a choice
+        lead = next(i for i, e in enumerate(entries) if e is not None)
+        behind = value.rank - lead - masks[0].rank
+        axes = f"[...{', None' * behind}]" if behind else ""
+        old, chosen = s(value), s(new)
+        return f"jnp.where({s(masks[0])}{axes}, {f'{old} + {chosen}' if adds else chosen}, {old})"
     entries = [slice(None) if e is None else e for e in entries]
-    verb = _verb(value, "add" if given(op, 3, "accumulate", False) else "set")
+    verb = _verb(value, "add" if adds else "set")
     return f"{s(value)}.at[{subscript(s, entries, value.rank)}].{verb}({s(new)})"
 
 

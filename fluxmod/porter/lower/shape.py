@@ -259,13 +259,18 @@ def _diagonal(s: Scope, op: Op) -> str:
 
 @lower("unfold")
 def _unfold(s: Scope, op: Op) -> str:
-    value, dim, size, step = op.args
-    dim %= value.rank
-    count = (value.shape[dim] - size) // step + 1
-    lead = ", ".join([":"] * dim)
-    index = f"(jnp.arange({count})[:, None] * {step} + jnp.arange({size}))"
-    picked = f"{s(value)}[{lead + ', ' if lead else ''}{index}]"
-    return picked if dim == value.rank - 1 else f"jnp.moveaxis({picked}, {dim + 1}, -1)"
+    return call("ops.unfold", s(op.args[0]), *(s.number(op, index) for index in (1, 2, 3)))
+
+
+@lower("fluxmod.windows")
+def _windows(s: Scope, op: Op) -> str:
+    value, axis, merged, size, step = op.args
+    text = s(value)
+    if merged > 1:
+        lead = "".join(f"{text}.shape[{i}], " for i in range(axis))
+        rest = "".join(f", {text}.shape[{i}]" for i in range(axis + merged, value.rank))
+        text = f"{text}.reshape({lead}-1{rest})"
+    return call("ops.windows", text, str(axis), str(size), str(step))
 
 
 @lower("broadcast_tensors")
