@@ -84,6 +84,16 @@ class Trace:
     assumed: tuple[str, ...] = ()  # what decisions took for granted
 
 
+def _settings(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Whole numbers that a model keeps as buffers and no checkpoint has: strides, paddings."""
+    saved = module.state_dict(keep_vars=True)
+    return {
+        name: buffer
+        for name, buffer in module.named_buffers()
+        if name not in saved and not buffer.is_floating_point() and not buffer.is_meta
+    }
+
+
 class _Recorder:
     """Collects calls and operators while a module is being traced."""
 
@@ -100,6 +110,7 @@ class _Recorder:
         self.ops = 0
         self.placeholders: list[torch.fx.Node] = []
         self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
+        self.settings = _settings(module)
         self.repeats = Repeats(module, repeating)
         self.numbers = Numbers(self.node_of, self.repeats.unseen)
         self.muted = False
@@ -110,6 +121,15 @@ class _Recorder:
         """The node that a tensor stands for now."""
         slot = proxy_tensor.get_proxy_slot(tensor, self.tracer, None)
         return None if slot is None else slot.proxy.node
+
+    def known(self) -> dict[torch.fx.Node, torch.Tensor]:
+        """Nodes whose values no input and no checkpoint can change."""
+        found = dict(self.attributes)
+        for name, value in self.settings.items():
+            node = self.node_of(self.module.get_buffer(name))
+            if node is not None and node.op == "placeholder":
+                found[node] = value
+        return found
 
     def tree(self, tree: Any) -> Any:
         """Replace tensors by their nodes in nested containers."""
@@ -496,7 +516,7 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
         def asked(tensor: torch.Tensor) -> Any:
             if threading.get_ident() == owner and recorder.stack and recorder.tracer is not None:
                 node = recorder.node_of(tensor)
-                known = None if node is None else decide(node, recorder.attributes)
+                known = None if node is None else decide(node, recorder.known())
                 if known is not None:
                     recorder.note(assumption(node), sys._getframe(1))
                     return getattr(known, name)()

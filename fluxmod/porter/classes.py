@@ -154,14 +154,14 @@ class ClassCode:
                 if path == "math" or path.partition("[")[0] in first:
                     continue
                 base = path.partition("[")[0]
-                if any(line.startswith(f"self.{base} = ") for line in numbers):
+                shown = base.replace(".", "_")
+                if any(line.startswith(f"self.{shown} = ") for line in numbers):
                     continue
                 values = [attribute_of(i.module, base) for i in self.instances]
                 if base in vars(self.group.cls) and base not in self.init.attributes:
                     self.constants[base] = values[0]
                     continue
                 node = self.init.of_attribute(base)
-                shown = base.replace(".", "_")
                 numbers.append(f"self.{shown} = {self.value(values, node, shown)}")
             numbers += self.marks(body)
             if body.rngs:
@@ -211,8 +211,7 @@ class ClassCode:
         """A child that some instances do not have is an argument, an array made where asked for."""
         present = [s for s in specs if s is not None]
         if not all(isinstance(s, Array) for s in present):
-            self.column(name, specs)
-            return name
+            return self.column(name, specs)
         made = self.array([s or present[0] for s in specs], node)
         has = [s is not None for s in specs]
         held = [vars(instance.module) for instance in self.instances]

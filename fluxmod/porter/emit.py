@@ -151,16 +151,20 @@ def _function_text(code: ClassCode) -> str:
 def _substitute(line: str, code: ClassCode) -> str:
     table = getattr(code, "replacements", {})
     line = _MARK.sub(lambda m: table.get(m[0], m[0]), line).replace("[...][", "[")
-    return re.sub(r"self\.(\w+)\.(\w+)\b", lambda m: _flat_attr(m, code), line)
+    return re.sub(r"self\.(\w+(?:\.\w+)+)\b", lambda m: _flat_attr(m, code), line)
 
 
 def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
-    dotted = f"{match[1]}.{match[2]}"
+    """``self.config.size``, of what is no module here, as ``self.config_size``."""
+    parts = match[1].split(".")
     body = code.group.body
     read = {path.partition("[")[0] for path in body.attrs} if body is not None else set()
-    child = code.group.instances[0].attributes.get(match[1])
-    flat = dotted in read and not isinstance(child, Leaf)  # our own classes keep what they read
-    return f"self.{match[1]}_{match[2]}" if flat else match[0]
+    if isinstance(code.group.instances[0].attributes.get(parts[0]), Leaf):
+        return match[0]  # our own classes keep what they read
+    for end in range(len(parts), 1, -1):
+        if ".".join(parts[:end]) in read:
+            return ".".join(["self", "_".join(parts[:end]), *parts[end:]])
+    return match[0]
 
 
 def _docstring(group: Group, body: Body | None) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fluxmod.porter import lower
 
-from .ops import BEYOND_L6, NO_VALUES, OPERATORS, RECORDS, TIES
+from .ops import BEYOND, NO_VALUES, OPERATORS, RECORDS, TIES
 
 LAYERS = ("lstm", "gru", "rnn_tanh", "lstm_cell", "_weight_norm", "dropout", "feature_dropout")
 """Operators that reach the porter as a layer of their own, or as a parametrization."""
@@ -69,7 +69,8 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "Entries without a comparison: " + listed(NO_VALUES)
     yield ""
-    yield "Entries beyond the limit of L6, at most four times: " + listed(BEYOND_L6)
+    for level, reasons in BEYOND.items():
+        yield f"Entries beyond the limit of {level}, at most four times: " + listed(reasons)
     yield ""
     yield (
         "The values alone are compared of bools, integers and bfloat16, which have many equal "

@@ -32,8 +32,8 @@ def _loss(s: Scope, op: Op) -> str:
             arrays.append(s(value))
         elif argument.name == "reduction":
             named["reduction"] = None if value == 1 else repr(_REDUCTIONS[value])
-        elif not argument.has_default_value():
-            arrays.append(repr(tuple(value)) if isinstance(value, (list, tuple)) else s(value))
+        elif isinstance(value, (list, tuple)):
+            named[argument.name] = repr(tuple(value))
         elif value is not None and (isinstance(value, Value) or value != argument.default_value):
             named[argument.name] = s(value)
     if name in _OVER_CLASSES and op.args[0].rank > 2:
