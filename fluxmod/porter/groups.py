@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .ir import Size
 from .specs import Instance
 from .words import Body, literal
 
-__all__ = ["Group", "group_instances", "merge_calls", "same_code", "telling"]
+__all__ = ["Group", "Telling", "group_instances", "merge_calls", "same_code", "telling"]
 
 _MARK = re.compile(r"_number_(\d+)_")
 
@@ -156,45 +158,82 @@ def same_code(first: Body, second: Body) -> bool:
     return alike and [n for _, n in first.literals] == [n for _, n in second.literals]
 
 
-def telling(bodies: list[Body]) -> str | None:
-    """The plain argument that tells the calls of one module apart, where they do different things.
+@dataclass(frozen=True)
+class Telling:
+    """The argument that tells the calls of one module apart, where they do different things.
 
-    ``rotary(x, positions, layer_type="sliding_attention")``.
+    By its value: ``rotary(x, positions, layer_type="sliding_attention")``; by one place of it:
+    ``position_embedding(shape)``; or by whether it is given: ``attention(x, mask=None)``.
     """
+
+    name: str
+    place: int | None = None
+    absent: bool = False
+
+    def of(self, body: Body) -> Any:
+        """What a call says; None where that decides nothing."""
+        value = _arguments_of(body).get(self.name)
+        if self.absent:
+            return value is None
+        if self.place is not None:
+            value = value[self.place] if isinstance(value, (list, tuple)) else None
+            value = value.value if isinstance(value, Size) else value
+        return value if type(value) in (str, int, bool, float) else None
+
+    def condition(self, said: Any) -> str:
+        """The test for a call that says this."""
+        if self.absent:
+            return f"{self.name} is {'' if said else 'not '}None"
+        place = "" if self.place is None else f"[{self.place}]"
+        return f"{self.name}{place} == {literal(said)}"
+
+
+def telling(bodies: list[Body]) -> Telling | None:
+    """What tells the calls of one module apart, None where they do the same or nothing does."""
     if all(same_code(bodies[0], other) for other in bodies[1:]):
         return None
-    given = [arguments_of(body) for body in bodies]
-    for name in given[0]:
-        values = [table.get(name) for table in given]
-        if not all(type(v) in (str, int, bool, float) for v in values):
+    for each in _candidates(_arguments_of(bodies[0])):
+        said = [each.of(body) for body in bodies]
+        if None in said or len(set(said)) < 2:
             continue
-        pairs = list(zip(values, bodies, strict=True))
-        apart = all(a != b or same_code(x, y) for a, x in pairs for b, y in pairs)
-        if apart and len(set(values)) > 1:
-            return name
+        pairs = list(zip(said, bodies, strict=True))
+        if all(a != b or same_code(x, y) for a, x in pairs for b, y in pairs):
+            return each
     return None
 
 
-def arguments_of(body: Body) -> dict[str, Any]:
-    """What forward was called with, by name."""
+def _candidates(arguments: dict[str, Any]) -> Iterator[Telling]:
+    """By value first, then by a place, then by presence."""
+    yield from (Telling(name) for name in arguments)
+    for name, value in arguments.items():
+        if isinstance(value, (list, tuple)):
+            yield from (Telling(name, place) for place in range(len(value)))
+    yield from (Telling(name, absent=True) for name in arguments)
+
+
+def _arguments_of(body: Body) -> dict[str, Any]:
+    """What forward was called with, by name, defaults included."""
     call = body.call
-    signature = inspect.signature(type(call.module).forward)
-    return dict(signature.bind(call.module, *call.args, **call.kwargs).arguments)
+    bound = inspect.signature(type(call.module).forward).bind(
+        call.module, *call.args, **call.kwargs
+    )
+    bound.apply_defaults()
+    return dict(list(bound.arguments.items())[1:])
 
 
-def merge_calls(bodies: list[Body], name: str | None) -> None:
-    """Make one text of the calls of one module, the argument that tells them apart as condition."""
-    if name is None or not bodies:
+def merge_calls(bodies: list[Body], told: Telling | None) -> None:
+    """Make one text of the calls of one module, with what tells them apart as condition."""
+    if told is None or not bodies:
         return
     variants: dict[Any, Body] = {}
     for body in bodies:
-        variants.setdefault(arguments_of(body)[name], body)
+        variants.setdefault(told.of(body), body)
     if len({tuple(body.signature) for body in bodies}) > 1:
         return
     *conditions, (_, last) = variants.items()
     lines = _spelled_out([last]) or []
-    for value, body in reversed(conditions):
-        lines = branched(_spelled_out([body]) or [], lines, f"{name} == {literal(value)}")
+    for said, body in reversed(conditions):
+        lines = branched(_spelled_out([body]) or [], lines, told.condition(said))
     for body in bodies:
         body.attrs.update({k: v for each in bodies for k, v in each.attrs.items()})
         body.rngs = any(each.rngs for each in bodies)

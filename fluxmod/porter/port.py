@@ -23,7 +23,7 @@ from .build import build, on_meta
 from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
-from .groups import group_instances, merge_calls, same_code, telling
+from .groups import Telling, group_instances, merge_calls, same_code, telling
 from .ir import Call, Op, Param, Value, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
@@ -105,7 +105,7 @@ class _Program:
         self.root = root
         self.declined = declined
         self.bodies: dict[int, Body] = {}
-        self.told: dict[int, str] = {}  # the argument that tells the calls of a module apart
+        self.told: dict[int, Telling] = {}  # what tells the calls of a module apart
 
     def signature(self, call: Call) -> list[tuple[str, str | None, str]]:
         return self.bodies[call.index].signature
@@ -136,8 +136,8 @@ class _Program:
             if call.index in self.bodies:
                 calls.setdefault(id(call.module), []).append(self.bodies[call.index])
         for key, bodies in calls.items():
-            if (name := telling(bodies)) is not None:
-                self.told[key] = name
+            if (told := telling(bodies)) is not None:
+                self.told[key] = told
         if self.told:
             self.write(root)
 

@@ -91,8 +91,11 @@ class _Writer(Measures):
         bound = signature.bind(*self.call.args, **self.call.kwargs).arguments
         needed = {id(v) for v in outer_inputs(self.call)}
         shown: list[tuple[str, str | None, str]] = []
+        told = self.consts.told.get(id(self.call.module))
         last_used = -1
         for place, parameter in enumerate(parameters):
+            if told is not None and told.absent and told.name == parameter.name:
+                continue
             tree = bound.get(parameter.name)
             if any(True for _ in tree_values(tree)) or any(True for _ in symbols_in(tree)):
                 last_used = place
@@ -105,9 +108,13 @@ class _Writer(Measures):
                         shown.append((key, None, "keyword"))
                         self.bind_tree(key, branch)
                 continue
-            told = parameter.name == self.consts.told.get(id(self.call.module))
+            is_told = told is not None and told.name == parameter.name
+            if is_told and told.absent:
+                shown.append((name, "None", "keyword"))
+                self.bind_tree(name, tree)
+                continue
             if place > last_used:
-                if told:
+                if is_told:
                     shown.append((name, None, "keyword"))
                 continue
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
