@@ -18,7 +18,7 @@ from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
 from .scan import Stacks
-from .style import WIDTH, statement
+from .style import WIDTH, formatted, statement
 from .words import Body
 
 __all__ = ["axes_of", "module_text"]
@@ -43,9 +43,7 @@ def module_text(
     helpers = [_helper_text(name, lines) for name, lines in functions.items()]
     body = "\n\n\n".join([*helpers, *classes])
     names = sorted(code.group.name for code in codes)
-    listed = f"__all__ = [{', '.join(chr(34) + n + chr(34) for n in names)}]"
-    if len(listed) > WIDTH:
-        listed = "__all__ = [\n" + "".join(f'    "{n}",\n' for n in names) + "]"
+    listed = f"__all__ = {names}"
     imports = ["import jax"] if re.search(r"\bjax\.", body) else []
     if re.search(r"\bmath\.", body):
         imports = ["import math", "", *imports]
@@ -61,7 +59,7 @@ def module_text(
             own.append(f"from fluxmod.nn import {name}")
     own = sorted([*own, *further(body)], key=str.lower)
     parts = [f'"""{origin}"""', "", "from __future__ import annotations", "", *imports, ""]
-    return "\n".join([*parts, *own, "", listed, "", "", body, ""])
+    return formatted("\n".join([*parts, *own, "", listed, "", "", body, ""]))
 
 
 def _helper_text(name: str, lines: list[str]) -> str:
@@ -109,14 +107,14 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
     if code.constants:
         lines += [f"    {name} = {value!r}" for name, value in code.constants.items()] + [""]
     if code.lines:
-        lines += _signature(group)
+        lines.append(_signature(group))
         for name, text in code.local.items():
             lines += statement(f"{name} = {text}", 8)
         for line in code.lines:
             lines += statement(line, 8)
         lines.append("")
     if body is not None:
-        lines += _call_signature(group, body)
+        lines.append(_call_signature(group, body))
         for line in called:
             lines += statement(line, 8)
     while lines and not lines[-1]:
@@ -170,9 +168,12 @@ def _flat_attr(match: re.Match[str], code: ClassCode) -> str:
 def _docstring(group: Group, body: Body | None) -> list[str]:
     origin = f"{group.cls.__module__}.{group.cls.__qualname__}".replace("__main__.", "")
     origin = origin.replace(".<locals>", "")
-    first = f'    """The port of ``{origin}``.'
+    first = [f'    """The port of ``{origin}``.']
+    if len(first[0]) > WIDTH - 3:
+        module, _, name = origin.rpartition(".")
+        first = [f'    """The port of ``{name}``, from', f"    ``{module}``."]
     if body is None:
-        return [first + '"""']
+        return [*first[:-1], f'{first[-1]}"""']
     given = [
         f"{name}: {_shape(body, name)}" for name, _, _ in group.signature if _shape(body, name)
     ]
@@ -180,7 +181,7 @@ def _docstring(group: Group, body: Body | None) -> list[str]:
     back = ", ".join(_letters(v) for v in outs[:4]) + (", ..." if len(outs) > 4 else "")
     text = "; ".join(given)
     text = f"{text}; returns {back}." if text else f"returns {back}."
-    lines = [first, "", "    Shape:"]
+    lines = [*first, "", "    Shape:"]
     words = text.split(" ")
     line = "       "
     for word in words:
@@ -261,7 +262,7 @@ def _axes_text(axes: nn.Axes) -> str:
     return f"nn.Axes({', '.join(parts)})"
 
 
-def _signature(group: Group) -> list[str]:
+def _signature(group: Group) -> str:
     parts = []
     for name, default in group.parameters.items():
         hint = _hint([i.args.get(name) for i in group.instances])
@@ -291,7 +292,7 @@ def _hint(values: list[Any]) -> str:
     return ""
 
 
-def _call_signature(group: Group, body: Body) -> list[str]:
+def _call_signature(group: Group, body: Body) -> str:
     parts, star = [], False
     seen_default = False
     for name, default, kind in group.signature:
@@ -317,12 +318,6 @@ def _call_signature(group: Group, body: Body) -> list[str]:
     return _definition("__call__", parts, returns)
 
 
-def _definition(name: str, parts: list[str], returns: str) -> list[str]:
+def _definition(name: str, parts: list[str], returns: str) -> str:
     arrow = f" -> {returns}" if returns else ""
-    line = f"    def {name}({', '.join(['self', *parts])}){arrow}:"
-    if len(line) <= WIDTH:
-        return [line]
-    inner = f"        {', '.join(['self', *parts])}"
-    if len(inner) <= WIDTH:
-        return [f"    def {name}(", inner, f"    ){arrow}:"]
-    return [f"    def {name}(", *(f"        {p}," for p in ["self", *parts]), f"    ){arrow}:"]
+    return f"    def {name}({', '.join(['self', *parts])}){arrow}:"

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from .ir import Op, Size, Value
+from .ir import Op, Param, Size, Value
 from .partition import same_number
-from .words import Body, NeedsName, Unported, plain, safe, size_forms
+from .words import Body, NeedsName, Unported, plain, rate, safe, size_forms
 
 __all__ = ["Measures"]
 
 
 class Measures:
-    """The part of a writer that knows about numbers."""
+    """The part of a writer that knows about numbers, dtypes and modes."""
 
     body: Body
     text: dict[int, str]
@@ -26,6 +26,7 @@ class Measures:
     unpacked: dict[tuple[int, int], str]
     named_sizes: dict[str, str | int]  # what each unpacked name stands for
     values: list[Value]
+    dtypes: dict[int, str]
     last: dict[int, int]
     now: int
     call: Any
@@ -230,3 +231,42 @@ class Measures:
                         if len(form) > 3:
                             self._dims.setdefault(id(form[1]), {})[form[2]] = form[3]
         return self._dims
+
+    def training(self, op: Op, index: int) -> str:
+        """A mode flag: ``self.training`` where it follows the mode."""
+        if op.modes is not None and op.modes[0].args[index] != op.modes[1].args[index]:
+            return "self.training"
+        return "True" if op.args[index] else "False"
+
+    def dropout_p(self, op: Op, p: float) -> str | None:
+        """A probability that is zero in one mode."""
+        now, then = (p, p) if op.modes is None else (rate(each) for each in op.modes)
+        if then == now:
+            return None if not p else self(p)
+        hints = (op.modes[1].hints if op.modes else {}) or {}
+        for hint in [*(hints.get("kwargs") or {}).values(), *(hints.get("args") or [])]:
+            if isinstance(hint, Size) and same_number(hint.value, then):
+                if (text := self.try_size(hint)) is not None:
+                    return f"{text} if self.training else 0.0"
+        return f"{self(then)} if self.training else 0.0"
+
+    def dtype_like(self, op: Op) -> str | None:
+        """The dtype of the array that the source names in a cast."""
+        hints = op.hints or {}
+        for hint in [*(hints.get("args") or []), *(hints.get("kwargs") or {}).values()]:
+            if isinstance(hint, Size) and hint.form[0] == "dtype" and hint.value == op.out.dtype:
+                value = hint.form[1]
+                if id(value) in self.dtypes:
+                    return self.dtypes[id(value)]
+                if id(value) in self.text or isinstance(value.producer, Param):
+                    return f"{self(value).removesuffix('[...]')}.dtype"
+        return None
+
+    def like(self, op: Op) -> str | None:
+        """The dtype of an array in scope that has the dtype that a cast asks for."""
+        value = op.args[0]
+        for other in self.values:
+            if other is not value and other.dtype == op.out.dtype and id(other) in self.text:
+                if self.bound.get(self.text[id(other)]) is other:
+                    return f"{self.text[id(other)]}.dtype"
+        return None

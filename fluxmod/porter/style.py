@@ -1,18 +1,24 @@
-"""A small formatter: the generated text as ``ruff format`` would leave it.
+"""The generated text as ``ruff format`` leaves it.
 
-The porter writes each statement on one line; this lays it out. It knows the kinds of expressions
-that the porter writes and that ``fluxmod.nn`` has.
+The porter writes each statement on one line; ``ruff`` lays them out. Where it is not installed the
+long ones stay as they are, and the program is the same.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.util
 import re
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
-__all__ = ["WIDTH", "conditions", "expression", "statement"]
+__all__ = ["WIDTH", "expression", "formatted", "statement"]
 
 WIDTH = 100
+_NUMBERS = re.compile(r"(?:-?[\d.]+(?:e[+-]?\d+)?, ){8,}-?[\d.]+(?:e[+-]?\d+)?")
 _BINARY = {
     ast.Add: ("+", 12), ast.Sub: ("-", 12), ast.Mult: ("*", 13), ast.Div: ("/", 13),
     ast.FloorDiv: ("//", 13), ast.Mod: ("%", 13), ast.MatMult: ("@", 13), ast.Pow: ("**", 15),
@@ -178,38 +184,23 @@ def _is_simple(node: ast.expr) -> bool:
 
 
 def statement(line: str, indent: int) -> list[str]:
-    """Lay out one statement; the indentation of nested blocks in ``line`` is kept."""
+    """One statement in short; the indentation of nested blocks in ``line`` is kept."""
     extra = len(line) - len(line.lstrip(" "))
     indent, line = indent + extra, line.strip()
-    pad = " " * indent
     if not line:
         return [""]
     if line.endswith(":") or line.startswith(("#", "@", '"""')) or line == "pass":
-        return [pad + _header(line)]
-    lines = _laid_out(line, indent)
-    return [*lines[:-1], f"{lines[-1]}  # fmt: skip"] if _is_filled(lines) else lines
+        return [" " * indent + _header(line)]
+    return _filled(_short(line), indent)
 
 
-def _is_filled(lines: list[str]) -> bool:
-    """Whether several numbers stand on one line of several: a formatter would put one on each."""
-    return any(re.fullmatch(r"\s*(-?[\d.e+-]+, ){3,}-?[\d.e+-]+,", line) for line in lines)
-
-
-def _laid_out(line: str, indent: int) -> list[str]:
-    pad = " " * indent
+def _short(line: str) -> str:
     node = ast.parse(line).body[0]
     if isinstance(node, ast.Return):
-        if node.value is None:
-            return [pad + "return"]
-        text = _tail(node.value, indent, "return ", tuple_bare=True)
-        return (pad + text).split("\n")
+        return "return" if node.value is None else f"return {_bare(node.value)}"
     if isinstance(node, ast.Assign):
-        targets = [_target(t) for t in node.targets]
-        prefix = " = ".join(targets) + " = "
-        return (pad + _tail(node.value, indent, prefix, tuple_bare=True)).split("\n")
-    if isinstance(node, ast.Expr):
-        return (pad + _tail(node.value, indent, "")).split("\n")
-    return [pad + ast.unparse(node)]
+        return " = ".join([*map(_target, node.targets), _bare(node.value)])
+    return expression(node.value) if isinstance(node, ast.Expr) else ast.unparse(node)
 
 
 def _header(line: str) -> str:
@@ -224,16 +215,6 @@ def _header(line: str) -> str:
     return line
 
 
-def conditions(word: str, test: ast.expr, indent: int) -> list[str]:
-    """The line, or lines, that open an ``if`` or a ``while``."""
-    pad = " " * indent
-    line = f"{pad}{word} {expression(test)}:"
-    if len(line) <= WIDTH:
-        return [line]
-    operands = [f"{pad}    {each}" for each in _operands(test, indent + 4)]
-    return [f"{pad}{word} (", *"\n".join(operands).split("\n"), f"{pad}):"]
-
-
 def _target(node: ast.expr) -> str:
     if isinstance(node, ast.Tuple):
         return ", ".join(expression(e) for e in node.elts)
@@ -246,171 +227,33 @@ def _bare(node: ast.expr) -> str:
     return expression(node)
 
 
-def _tail(node: ast.expr, indent: int, prefix: str, *, tuple_bare: bool = False) -> str:
-    """The right-hand side of a statement."""
-    flat = _bare(node) if tuple_bare else expression(node)
-    if indent + len(prefix) + len(flat) <= WIDTH:
-        return prefix + flat
-    if (hanging := _hanging(node, indent, prefix)) is not None:
-        return hanging
-    chained = _links(node)
-    wrap = isinstance(node, (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp)) or chained is not None
-    if wrap:
-        inner = indent + 4
-        pad = "\n" + " " * inner
-        if chained is not None:
-            body = pad.join(chained)
-        elif inner + len(flat) <= WIDTH:
-            body = flat
-        else:
-            body = pad.join(_operands(node, inner))
-        return f"{prefix}({pad}{body}\n{' ' * indent})"
-    return prefix + _exploded(node, indent)
+def _filled(text: str, indent: int) -> list[str]:
+    """A statement; many numbers as many on a line as fit, where ruff would put one on each."""
+    pad = " " * indent
+    numbers = _NUMBERS.search(text)
+    if numbers is None or indent + len(text) <= WIDTH:
+        return [pad + text]
+    inner = f"{pad}    "
+    lines = textwrap.wrap(numbers[0], WIDTH - 1, initial_indent=inner, subsequent_indent=inner)
+    before, after = text[: numbers.start()], text[numbers.end() :]
+    return [pad + before, *lines[:-1], f"{lines[-1]},", f"{pad}{after}  # fmt: skip"]
 
 
-def _hanging(node: ast.expr, indent: int, prefix: str) -> str | None:
-    """``x + f(...)`` split inside the last call, where there is one operator only."""
-    if (
-        not isinstance(node, ast.BinOp)
-        or not isinstance(node.right, ast.Call)
-        or not node.right.args
-    ):
-        return None
-    symbol, own = _BINARY[type(node.op)]
-    if isinstance(node.left, ast.BinOp) and _BINARY[type(node.left.op)][1] == own:
-        return None
-    if _links(node.right) is not None:
-        return None
-    head = f"{prefix}{expression(node.left, own)} {symbol} "
-    split = _exploded(node.right, indent)
-    first = split.split("\n")[0]
-    return head + split if indent + len(head) + len(first) <= WIDTH else None
+def formatted(text: str) -> str:
+    """A whole file as ``ruff format`` leaves it at 100 columns."""
+    if not _has_ruff():
+        return text
+    settings = ["--isolated", f"--line-length={WIDTH}", "--target-version=py311"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", *settings, "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    return text if done.returncode else done.stdout
 
 
-def _links(node: ast.expr) -> list[str] | None:
-    """A chain of two or more method calls, one link a line; None for anything else."""
-    links: list[str] = []
-    current: Any = node
-    while isinstance(current, ast.Call) and isinstance(current.func, ast.Attribute):
-        owner = current.func.value
-        if not isinstance(owner, (ast.Call, ast.Subscript)):
-            break
-        links.insert(0, f".{current.func.attr}({', '.join(_arguments(current))})")
-        current = owner
-    if len(links) < 2:
-        return None
-    return [expression(current), *links]
-
-
-def _operands(node: Any, indent: int) -> list[str]:
-    """An operator's operands, one a line, the operator in front."""
-    if isinstance(node, ast.BinOp):
-        symbol, own = _BINARY[type(node.op)]
-        left: list[str] = []
-        current: Any = node
-        while isinstance(current, ast.BinOp) and _BINARY[type(current.op)][1] == own:
-            symbol = _BINARY[type(current.op)][0]
-            left.insert(0, f"{symbol} {_within(current.right, indent, own + 1, len(symbol) + 1)}")
-            current = current.left
-        return [_within(current, indent, own, 0), *left]
-    if isinstance(node, ast.BoolOp):
-        word = "or" if isinstance(node.op, ast.Or) else "and"
-        first, *rest = (_within(v, indent, 6, 4) for v in node.values)
-        return [first, *(f"{word} {r}" for r in rest)]
-    if isinstance(node, ast.IfExp):
-        return [
-            _within(node.body, indent, 4, 0),
-            f"if {_within(node.test, indent, 4, 3)}",
-            f"else {_within(node.orelse, indent, 4, 5)}",
-        ]
-    return [_within(node, indent, 0, 0)]
-
-
-def _within(node: ast.expr, indent: int, outer: int, used: int) -> str:
-    flat = expression(node, outer)
-    if indent + used + len(flat) <= WIDTH:
-        return flat
-    return _exploded(node, indent, outer)
-
-
-def _exploded(node: Any, indent: int, outer: int = 0) -> str:
-    """An expression that does not fit, split at its last brackets."""
-    inner = indent + 4
-    if isinstance(node, ast.Call):
-        head = expression(node.func, 18)
-        if not node.args and not node.keywords and isinstance(node.func, ast.Attribute):
-            return f"{_exploded(node.func.value, indent, 18)}.{node.func.attr}()"
-        return f"{head}({_lines(_parts(node), inner)}\n{' ' * indent})"
-    if isinstance(node, ast.Subscript):
-        return f"{_exploded(node.value, indent, 18)}[{_index(node.slice)}]"
-    if isinstance(node, ast.Attribute):
-        return f"{_exploded(node.value, indent, 18)}.{node.attr}"
-    if isinstance(node, ast.Starred):
-        return f"*{_exploded(node.value, indent, 8)}"
-    if isinstance(node, (ast.Tuple, ast.List)):
-        brackets = "[]" if isinstance(node, ast.List) else "()"
-        parts = [("", e) for e in node.elts]
-        if isinstance(node, ast.Tuple) and len(parts) == 1:
-            return f"({_lines(parts, inner)},\n{' ' * indent})"
-        if len(parts) > 16 and all(_is_simple(e) for e in node.elts):
-            return f"{brackets[0]}{_filled(node.elts, inner)}\n{' ' * indent}{brackets[1]}"
-        return f"{brackets[0]}{_lines(parts, inner)}\n{' ' * indent}{brackets[1]}"
-    if isinstance(node, ast.Dict):
-        pairs = [
-            (f"{expression(k)}: ", v) for k, v in zip(node.keys, node.values, strict=True) if k
-        ]
-        return "{" + _lines(pairs, inner, one_line=False) + "\n" + " " * indent + "}"
-    if isinstance(node, _COMPREHENSIONS):
-        pad, ends = "\n" + " " * inner, _ends(node)
-        return f"{ends[0]}{pad}{_spread(node, inner)}\n{' ' * indent}{ends[1]}"
-    if isinstance(node, (ast.BinOp, ast.BoolOp, ast.IfExp)):
-        if _flat(node)[1] < outer:
-            pad = "\n" + " " * inner
-            return f"({pad}{pad.join(_operands(node, inner))}\n{' ' * indent})"
-        return ("\n" + " " * indent).join(_operands(node, indent))
-    return expression(node, outer)
-
-
-def _spread(node: Any, indent: int) -> str:
-    """A comprehension without its brackets, on one line or its parts one a line."""
-    flat = " ".join([_element(node), *_loops(node)])
-    if indent + len(flat) <= WIDTH:
-        return flat
-    whole = isinstance(node, ast.DictComp)
-    element = _element(node) if whole else _within(node.elt, indent, 2, 0)
-    return ("\n" + " " * indent).join([element, *_loops(node)])
-
-
-def _filled(elements: list[ast.expr], indent: int) -> str:
-    """Many numbers, as many on a line as fit."""
-    lines = [" " * indent]
-    for element in elements:
-        text = f"{expression(element)}, "
-        if len(lines[-1]) + len(text) > WIDTH:
-            lines.append(" " * indent)
-        lines[-1] += text
-    return "\n" + "\n".join(line.rstrip() for line in lines)
-
-
-def _parts(node: ast.Call) -> list[tuple[str, ast.expr]]:
-    return [("", a) for a in node.args] + [
-        (f"{k.arg}=" if k.arg else "**", k.value) for k in node.keywords
-    ]
-
-
-def _lines(parts: list[tuple[str, ast.expr]], indent: int, *, one_line: bool = True) -> str:
-    """What stands between exploded brackets: all on one line, or one a line."""
-    pad = "\n" + " " * indent
-    if len(parts) == 1 and isinstance(parts[0][1], ast.GeneratorExp):
-        return pad + _spread(parts[0][1], indent)
-    flat = ", ".join(prefix + expression(n, 2) for prefix, n in parts)
-    if one_line and indent + len(flat) <= WIDTH:
-        return pad + flat
-    texts = []
-    comma = "," if len(parts) > 1 or not one_line else ""
-    for prefix, node in parts:
-        text = prefix + expression(node, 2)
-        if indent + len(text) + 1 > WIDTH:
-            text = prefix + _exploded(node, indent)
-        texts.append(f"{text}{comma}")
-    return pad + pad.join(texts)
+@functools.cache
+def _has_ruff() -> bool:
+    return importlib.util.find_spec("ruff") is not None

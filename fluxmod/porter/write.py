@@ -14,7 +14,7 @@ from . import paths
 from .ir import Call, Op, Param, Size, Value, tree_values
 from .lower import DTYPES, rule_of
 from .measure import Measures
-from .partition import direct_values, effects, outer_inputs, same_number, stores
+from .partition import direct_values, effects, outer_inputs, stores
 from .words import (
     RESERVED,
     Body,
@@ -24,7 +24,6 @@ from .words import (
     is_same,
     pick,
     plain,
-    rate,
     safe,
     size_forms,
     size_values,
@@ -353,45 +352,6 @@ class _Writer(Measures):
     def rngs(self) -> str:
         self.body.rngs = True
         return "self.rngs"
-
-    def training(self, op: Op, index: int) -> str:
-        """A mode flag: ``self.training`` where it follows the mode."""
-        if op.modes is not None and op.modes[0].args[index] != op.modes[1].args[index]:
-            return "self.training"
-        return "True" if op.args[index] else "False"
-
-    def dropout_p(self, op: Op, p: float) -> str | None:
-        """A probability that is zero in one mode."""
-        now, then = (p, p) if op.modes is None else (rate(each) for each in op.modes)
-        if then == now:
-            return None if not p else self(p)
-        hints = (op.modes[1].hints if op.modes else {}) or {}
-        for hint in [*(hints.get("kwargs") or {}).values(), *(hints.get("args") or [])]:
-            if isinstance(hint, Size) and same_number(hint.value, then):
-                if (text := self.try_size(hint)) is not None:
-                    return f"{text} if self.training else 0.0"
-        return f"{self(then)} if self.training else 0.0"
-
-    def dtype_like(self, op: Op) -> str | None:
-        """The dtype of the array that the source names in a cast."""
-        hints = op.hints or {}
-        for hint in [*(hints.get("args") or []), *(hints.get("kwargs") or {}).values()]:
-            if isinstance(hint, Size) and hint.form[0] == "dtype" and hint.value == op.out.dtype:
-                value = hint.form[1]
-                if id(value) in self.dtypes:
-                    return self.dtypes[id(value)]
-                if id(value) in self.text or isinstance(value.producer, Param):
-                    return f"{self(value).removesuffix('[...]')}.dtype"
-        return None
-
-    def like(self, op: Op) -> str | None:
-        """The dtype of an array in scope that has the dtype that a cast asks for."""
-        value = op.args[0]
-        for other in self.values:
-            if other is not value and other.dtype == op.out.dtype and id(other) in self.text:
-                if self.bound.get(self.text[id(other)]) is other:
-                    return f"{self.text[id(other)]}.dtype"
-        return None
 
     # --- statements
 

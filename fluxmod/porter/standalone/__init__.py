@@ -12,7 +12,7 @@ from typing import Any
 from flax import nnx
 
 from fluxmod._errors import PortError
-from fluxmod.porter.style import statement
+from fluxmod.porter.style import formatted, statement
 
 from .definitions import Definition, Module, binds, is_doc, module, parse
 from .layout import rendered
@@ -58,7 +58,7 @@ def standalone_text(model: nnx.Module, text: str, name: str) -> str:
     public = sorted([*source.public, "load"])
     front = [head, "from __future__ import annotations", "", *_imports(layers, source, outside)]
     lines = [*front, *statement(f"__all__ = {public}", 0), "", "", *_top(nodes), "", "", load]
-    return "\n".join(lines)
+    return formatted("\n".join(lines))
 
 
 def _version() -> str:

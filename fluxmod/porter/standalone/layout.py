@@ -1,6 +1,6 @@
-"""Trees back to text, as ``ruff format`` would leave it.
+"""Trees back to text.
 
-A statement that did not change keeps its lines. Others are laid out by ``porter.style``.
+A statement that did not change keeps its lines. Others are short here, and laid out with the file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from fluxmod.porter.style import WIDTH, conditions, expression, statement
+from fluxmod.porter.style import WIDTH, expression, statement
 
 from .definitions import head, is_doc
 
@@ -86,7 +86,7 @@ def _own(node: Any, indent: int) -> list[str]:
         return [f"{pad}class {node.name}{f'({inner})' if inner else ''}:"]
     if isinstance(node, ast.If | ast.While):
         word = "if" if isinstance(node, ast.If) else "while"
-        return conditions(word, node.test, indent)
+        return [f"{pad}{word} {expression(node.test)}:"]
     if isinstance(node, ast.For):
         return [f"{pad}for {_bare(node.target)} in {_bare(node.iter)}:"]
     if isinstance(node, ast.With | ast.Try | ast.ExceptHandler):
@@ -116,12 +116,7 @@ def _signature(node: ast.FunctionDef, indent: int) -> list[str]:
     pad = " " * indent
     parts = _parts(node.args)
     arrow = f" -> {expression(node.returns)}" if node.returns else ""
-    line = f"{pad}def {node.name}({', '.join(parts)}){arrow}:"
-    if len(line) <= WIDTH:
-        return [line]
-    inner = f"{pad}    {', '.join(parts)}"
-    body = [inner] if len(inner) <= WIDTH else [f"{pad}    {part}," for part in parts]
-    return [f"{pad}def {node.name}(", *body, f"{pad}){arrow}:"]
+    return [f"{pad}def {node.name}({', '.join(parts)}){arrow}:"]
 
 
 def _parts(args: ast.arguments) -> list[str]:
