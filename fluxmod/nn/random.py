@@ -16,7 +16,7 @@ __all__ = ["bernoulli", "exponential", "normal", "uniform"]
 
 
 def bernoulli(
-    rngs: RandomSource, p: float, shape: tuple[int, ...], dtype: jnp.dtype | None = None
+    rngs: RandomSource, p: jax.Array | float, shape: tuple[int, ...], dtype: jnp.dtype | None = None
 ) -> jax.Array:
     """Ones with probability ``p``, else zeros; the twin of ``Tensor.bernoulli_``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from .words import Body
 __all__ = ["axes_of", "module_text"]
 
 _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
+_SIZE_OR_DTYPE = re.compile(r" *(\w+) = [\w.]+\.(?:dtype|shape\[-?\d+\])")
 _MARK = re.compile(r"_number_\d+_")
 
 
@@ -124,8 +126,18 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
 
 def _called(code: ClassCode) -> list[str]:
     """The statements of the call."""
-    replaced = [_substitute(line, code) for line in code.group.lines]
+    replaced = _read([_substitute(line, code) for line in code.group.lines])
     return _looped(replaced, code.group.instances[0].module)
+
+
+def _read(lines: list[str]) -> list[str]:
+    """Statements without sizes and dtypes that were named and turned out to be numbers."""
+    words = Counter(word for line in lines for word in set(re.findall(r"\w+", line)))
+    return [
+        line
+        for line in lines
+        if not ((found := _SIZE_OR_DTYPE.fullmatch(line)) and words[found[1]] == 1)
+    ]
 
 
 def _looped(lines: list[str], module: torch.nn.Module) -> list[str]:

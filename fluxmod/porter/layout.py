@@ -38,7 +38,8 @@ _MAPS = {
     "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
     "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "feature_dropout", "feature_alpha_dropout",
-    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d",
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
     "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col",
     "col2im", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
 }  # fmt: skip

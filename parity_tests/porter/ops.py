@@ -37,6 +37,7 @@ OPERATORS = {
 """Operators with their overloads, and the number of models that use each."""
 
 FURTHER = (
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss",
     "cross_entropy_loss", "hinge_embedding_loss", "huber_loss", "kl_div",
     "l1_loss", "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
@@ -48,7 +49,7 @@ FURTHER = (
 OPERATORS |= {f"aten.{name}.default": 0 for name in FURTHER}
 
 NAMES = {op.removeprefix("aten.").partition(".")[0].rstrip("_") for op in OPERATORS}
-NAMES |= {"cross_entropy", "nll_loss"}  # as op_db calls two of them
+NAMES |= {"cross_entropy", "interpolate", "nll_loss"}  # as op_db calls some of them
 
 RECORDS = Path(__file__).parents[2] / "out" / "porter-operators"
 

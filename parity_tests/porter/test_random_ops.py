@@ -44,6 +44,7 @@ class Gumbel(nn.Module):
         if self.training:
             scores = scores - torch.empty_like(scores).exponential_().log()
             scores = scores + torch.empty_like(scores).exponential_(2.0)
+            scores = scores * torch.bernoulli(scores.sigmoid()) + torch.zeros(5).bernoulli_()
             scores = scores * torch.empty_like(scores).uniform_(0.9, 1.1)
             scores = scores + torch.zeros(5).normal_(std=0.1) + torch.empty(5).uniform_()
         return scores.softmax(-1)

@@ -212,6 +212,7 @@ def _interpolate(mode: str) -> Any:
             "F.interpolate", s(op.args[0]), **keywords,
             mode=None if mode == "nearest" else repr(mode),
             align_corners="True" if corners else None,
+            antialias="True" if op.name.endswith("_aa") else None,
         )  # fmt: skip
 
     return rule
@@ -221,7 +222,9 @@ for _op, _mode in {
     "upsample_nearest1d": "nearest", "upsample_nearest2d": "nearest",
     "upsample_nearest3d": "nearest", "upsample_linear1d": "linear",
     "upsample_bilinear2d": "bilinear", "upsample_trilinear3d": "trilinear",
-    "upsample_bicubic2d": "bicubic",
+    "upsample_bicubic2d": "bicubic", "_upsample_bilinear2d_aa": "bilinear",
+    "_upsample_bicubic2d_aa": "bicubic", "_upsample_nearest_exact1d": "nearest-exact",
+    "_upsample_nearest_exact2d": "nearest-exact", "_upsample_nearest_exact3d": "nearest-exact",
 }.items():  # fmt: skip
     lower(_op)(_interpolate(_mode))
 
@@ -240,17 +243,18 @@ def _prelu(s: Scope, op: Op) -> str:
 
 @lower("bernoulli")
 def _bernoulli(s: Scope, op: Op) -> str:
-    p = op.args[1] if len(op.args) > 1 else None
-    if p is None or isinstance(p, Value):
-        raise NotImplementedError("bernoulli with an array of probabilities")
-    like = op.args[0]
+    like, given_p = op.args[0], len(op.args) > 1
+    if op.target == "bernoulli.default" or (given_p and isinstance(op.args[1], Value)):
+        p = s(op.args[-1])
+        return call("random.bernoulli", s.rngs(), p, f"{s(like)}.shape", f"{s(like)}.dtype")
+    p = s.number(op, 1) if given_p else "0.5"
     made = like.producer
     if isinstance(made, Op) and made.name in ("new_empty", "empty", "new_zeros", "zeros"):
         shape = tuple_text(s.sizes(made, 1 if made.name.startswith("new_") else 0))
     else:
         shape = f"{s(like)}.shape"
     dtype = None if op.out.dtype == torch.get_default_dtype() else DTYPES[op.out.dtype]
-    return call("random.bernoulli", s.rngs(), s.number(op, 1), shape, dtype=dtype)
+    return call("random.bernoulli", s.rngs(), p, shape, dtype=dtype)
 
 
 @lower("affine_grid_generator")
