@@ -41,6 +41,32 @@ HUB: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
             "attention_mask": (bool, 2, 7),
         },
     ),
+    "detr": (
+        "DetrForObjectDetection",
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "num_queries": 5,
+            "num_labels": 3,
+            "use_timm_backbone": False,
+            "use_pretrained_backbone": False,
+            "backbone": None,
+            "backbone_config": {
+                "model_type": "resnet",
+                "embedding_size": 8,
+                "hidden_sizes": [8, 16],
+                "depths": [1, 1],
+                "layer_type": "basic",
+                "out_features": ["stage2"],
+            },
+        },
+        {"pixel_values": (float, 2, 3, 32, 32)},
+    ),
     "distilbert": (
         "DistilBertModel",
         {

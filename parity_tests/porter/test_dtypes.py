@@ -48,6 +48,31 @@ def net(dtype):
     return Net().to(dtype).eval(), torch.randn(2, 3, 7, 6, dtype=dtype)
 
 
+class Positions(nn.Module):
+    """Computes in the dtype that its caller names."""
+
+    def forward(self, mask, dtype):
+        return mask.cumsum(1).to(dtype).sin()
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.positions, self.fc = Positions(), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(x) + self.positions(x > 0, x.dtype)
+
+
+def test_a_dtype_that_torch_keeps_in_a_variable_is_the_models_own():
+    torch.manual_seed(0)
+    theirs, x = Named(), torch.randn(2, 4)
+    ours = porter.port(theirs, x)
+    assert ".astype(float)" in porter.source(ours)
+    options = parity.Options(levels=("L0", "L1", "L2"), per_module=False)
+    parity.check(theirs, ours, x, options=options).require()
+
+
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -236,6 +237,11 @@ def _addcdiv(s: Scope, op: Op) -> str:
     return f"{s(op.args[0])} + {scale}{s(op.args[1])} / {s(op.args[2])}"
 
 
+def _says_no_dtype(text: str) -> bool:
+    """Whether a cast in torch's source is to a dtype that a variable holds: ``x.to(dtype)``."""
+    return re.search(r"\.to\((?:\w+, |dtype=)?[\w.]*\bdtype\b(?!=)", text) is not None
+
+
 @lower("to", "type_as", "_to_copy", elementwise=True)
 def _to(s: Scope, op: Op) -> str:
     """A cast: to the dtype that the source names, or to the dtype of another array."""
@@ -249,6 +255,8 @@ def _to(s: Scope, op: Op) -> str:
         reference = s.like(op)  # type: ignore[attr-defined]
         if reference:
             return f"{s(value)}.astype({reference})"
+        if dtype == torch.get_default_dtype() and _says_no_dtype(op.call_text):
+            return f"{s(value)}.astype(float)"  # a variable of torch's source: the model's own
     if dtype == torch.int64:
         return f"{s(value)}.astype(int)"
     return f"{s(value)}.astype({DTYPES[dtype]})"
