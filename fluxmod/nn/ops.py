@@ -8,7 +8,7 @@ from jax import lax
 
 from .functional._distance import vector_norm
 
-__all__ = ["abs", "clamp", "max", "min", "norm", "unfold", "windows"]
+__all__ = ["abs", "clamp", "masked_scatter", "max", "min", "norm", "unfold", "windows"]
 
 Bound = jax.Array | float | None
 
@@ -47,6 +47,26 @@ def clamp(input: jax.Array, min: Bound = None, max: Bound = None) -> jax.Array:
     inside = (input >= low) & (input <= high)
     lost = jnp.isnan(input) | jnp.isnan(low) | jnp.isnan(high)
     return jnp.where(inside, input, jnp.where(lost, jnp.nan, bound))
+
+
+def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Array:
+    """The input with the first numbers of ``source``, in order, where ``mask`` is true.
+
+    The twin of ``Tensor.masked_scatter``: how models put the features of an image at the places of
+    its tokens. Where the mask has more true entries than ``source`` has numbers, which torch
+    refuses, compiled code gives NaN, or the lowest number of a type that has none.
+
+    >>> mask = jnp.array([False, True, True])
+    >>> masked_scatter(jnp.zeros(3), mask, jnp.array([1.0, 2.0, 3.0])).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    shape = jnp.broadcast_shapes(input.shape, mask.shape)
+    input, mask = jnp.broadcast_to(input, shape), jnp.broadcast_to(mask, shape)
+    if not source.size:
+        return input
+    places = jnp.cumsum(mask.ravel()).reshape(shape) - 1
+    chosen = source.ravel().at[jnp.where(mask, places, 0)].get(mode="fill")
+    return jnp.where(mask, chosen.astype(input.dtype), input)
 
 
 def max(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, jax.Array]:

@@ -135,7 +135,7 @@ lower("index_copy", "index_fill")(_on_axis("set"))
 
 @lower("masked_scatter")
 def _masked_scatter(s: Scope, op: Op) -> str:
-    raise NotImplementedError("masked_scatter: its result depends on the number of True entries")
+    return call("ops.masked_scatter", *(s(value) for value in op.args))
 
 
 @lower("fluxmod.store")
