@@ -56,10 +56,15 @@ def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.
     its tokens. Where the mask has more true entries than ``source`` has numbers, which torch
     refuses, compiled code gives NaN, or the lowest number of a type that has none.
 
+    Raises:
+        TypeError: the mask is not of bools.
+
     >>> mask = jnp.array([False, True, True])
     >>> masked_scatter(jnp.zeros(3), mask, jnp.array([1.0, 2.0, 3.0])).tolist()
     [0.0, 1.0, 2.0]
     """
+    if mask.dtype != bool:
+        raise TypeError(f"masked_scatter: expected a mask of bools, got one of {mask.dtype}.")
     shape = jnp.broadcast_shapes(input.shape, mask.shape)
     input, mask = jnp.broadcast_to(input, shape), jnp.broadcast_to(mask, shape)
     if not source.size:

@@ -40,7 +40,8 @@ FURTHER = (
     "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss",
     "cross_entropy_loss", "hinge_embedding_loss", "huber_loss", "kl_div",
-    "l1_loss", "margin_ranking_loss", "masked_scatter", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "l1_loss", "margin_ranking_loss", "masked_scatter", "mse_loss", "multi_margin_loss",
+    "multilabel_margin_loss",
     "nll_loss_nd", "pairwise_distance", "poisson_nll_loss", "polar", "smooth_l1_loss",
     "soft_margin_loss", "triplet_margin_loss",
 )  # fmt: skip
