@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["WIDTH", "expression", "formatted", "statement"]
 
 WIDTH = 100
-_NUMBERS = re.compile(r"(?:-?[\d.]+(?:e[+-]?\d+)?, ){8,}-?[\d.]+(?:e[+-]?\d+)?")
+_NUMBERS = re.compile(r"(?<=\[)(?:-?[\d.]+(?:e[+-]?\d+)?, ){8,}-?[\d.]+(?:e[+-]?\d+)?(?=\])")
 _BINARY = {
     ast.Add: ("+", 12), ast.Sub: ("-", 12), ast.Mult: ("*", 13), ast.Div: ("/", 13),
     ast.FloorDiv: ("//", 13), ast.Mod: ("%", 13), ast.MatMult: ("@", 13), ast.Pow: ("**", 15),

@@ -52,6 +52,11 @@ def test_many_numbers_stand_on_few_lines():
     assert formatted(text) == text
 
 
+def test_numbers_that_are_arguments_are_laid_out_by_ruff():
+    line = f"x = f(g({', '.join(['1234567'] * 12)}, k=1), {', '.join(['2.5'] * 12)})"
+    assert statement(line, 0) == [line]
+
+
 def test_what_is_no_python_comes_back_as_it_is():
     assert formatted("x = = 1\n") == "x = = 1\n"
 
