@@ -38,12 +38,13 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
     yield "# Operators of the porter"
     yield ""
     yield (
-        "Operators that 207 public models use once `torch.export` has captured them, by the number "
-        "of models, and below them losses and others that none of these uses as it stands. Each is "
-        "proven on torch's own samples (`op_db`): a module that calls it is ported, and outputs and "
-        "gradients are compared with torch's. *L1* is the worst relative error in float64, limit "
-        "1e-10; *L2* and *L6* are the worst errors in float32 and bfloat16 as shares of what torch's own error allows; integers and bools are exact. `make test` "
-        "takes one sample of each entry, `make test-all` all."
+        "Operators that 207 public models use once `torch.export` has captured them, by the "
+        "number of models, and below them losses and others that none of these uses as it stands. "
+        "Each is proven on torch's own samples (`op_db`): a module that calls it is ported, and "
+        "outputs and gradients are compared with torch's. *L1* is the worst relative error in "
+        "float64, limit 1e-10; *L2* and *L6* are the worst errors in float32 and bfloat16 as "
+        "shares of what torch's own error allows; integers and bools are exact. `make test` takes "
+        "one sample of each entry, `make test-all` all."
     )
     yield ""
     errors, raised = sum(r["errors"] for r in records), sum(r["raised"] for r in records)
