@@ -53,3 +53,26 @@ def test_the_certificate_of_a_language_model(name):
     model, inputs = make(name)
     ported = porter.port(model, **inputs)
     require_equal(model, ported, **inputs)
+
+
+def test_a_mask_that_eager_code_drops():
+    """Nyström attention takes no mask of ones: torch traces it only as it runs."""
+    import transformers
+
+    torch.manual_seed(0)
+    settings = transformers.NystromformerConfig(
+        vocab_size=99,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        segment_means_seq_len=8,
+        num_landmarks=4,
+        conv_kernel_size=3,
+    )
+    model = transformers.NystromformerModel(settings).eval()
+    tokens = torch.randint(0, 99, (2, 8))
+    ported = porter.port(model, tokens)
+    with torch.no_grad():
+        compare(plain(porter.feed(ported, tokens)), plain(model(tokens)))

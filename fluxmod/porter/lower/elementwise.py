@@ -87,7 +87,7 @@ _UNARY = {
     "exp2": "jnp.exp2", "sinh": "jnp.sinh", "cosh": "jnp.cosh", "asin": "jnp.arcsin",
     "acos": "jnp.arccos", "atan": "jnp.arctan", "isnan": "jnp.isnan", "isinf": "jnp.isinf",
     "isfinite": "jnp.isfinite", "real": "jnp.real", "imag": "jnp.imag", "angle": "jnp.angle",
-    "conj": "jnp.conj", "erfinv": "jax.scipy.special.erfinv",
+    "_conj": "jnp.conj", "conj": "jnp.conj", "erfinv": "jax.scipy.special.erfinv",
     "detach": "jax.lax.stop_gradient", "sinc": "jnp.sinc", "lgamma": "jax.scipy.special.gammaln",
     "atanh": "jnp.arctanh", "asinh": "jnp.arcsinh", "acosh": "jnp.arccosh",
     "zeros_like": "jnp.zeros_like", "ones_like": "jnp.ones_like", "log_sigmoid": "F.logsigmoid",
