@@ -299,7 +299,8 @@ def _with_condition(full: list[str], part: list[str], child: str) -> list[str] |
         ):
             chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
             return [*full[:place], chosen, *full[place + 1 :]]
-    plain_line = line.replace(found[0], given)
+    nested = re.compile(rf"(?<![\w\])])\({re.escape(found[0])}\)")  # in brackets of its own
+    plain_line = nested.sub(given, line).replace(found[0], given)
     if _renumbered([*full[:place], plain_line, *full[place + 1 :]]) == _renumbered(part):
         chosen = line.replace(found[0], f"({given} if self.{child} is None else {found[0]})")
         return [*full[:place], chosen, *full[place + 1 :]]
