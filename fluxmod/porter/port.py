@@ -247,11 +247,22 @@ def _written(torch_module: torch.nn.Module, traces: list[Any], lost: str, option
         program = _Program(torch_module, declined)
         program.run(each.root)
         programs.append((each, program))
-    if lost and graphs[0].root.index in program.bodies:
+    if lost:
         what = f"{type(torch_module).__name__}: training could not be ported; call eval() first."
         refusal = ["if self.training:", f"    raise NotImplementedError({what!r})"]
-        program.bodies[graphs[0].root.index].lines[:0] = refusal
+        for body in _outermost(graphs[0].root, program.bodies):
+            body.lines[:0] = refusal
     return _assemble(torch_module, programs, notes, declined, scan=options.scan)
+
+
+def _outermost(call: Call, bodies: dict[int, Body]) -> Iterator[Body]:
+    """The bodies that run first: the model's own, or those in a Sequential without one."""
+    if call.index in bodies:
+        yield bodies[call.index]
+        return
+    for item in call.items:
+        if isinstance(item, Call) and item.leaf is None:
+            yield from _outermost(item, bodies)
 
 
 def _arrange(graph: Graph, *, torch: bool) -> None:

@@ -91,8 +91,11 @@ class DrawsAlways(DrawsInTraining):
         return self.fc(x) + torch.empty_like(x).cauchy_()
 
 
-def test_what_training_alone_lacks_leaves_evaluation():
+@pytest.mark.parametrize("wrap", [nn.Identity(), nn.Sequential(nn.Linear(4, 4))], ids=str)
+def test_what_training_alone_lacks_leaves_evaluation(wrap):
     theirs, x = DrawsInTraining().eval(), torch.randn(2, 4)
+    if isinstance(wrap, nn.Sequential):
+        theirs = wrap.append(theirs).eval()
     ours = porter.port(theirs, x)
     (note,) = porter.notes(ours)
     assert "training mode could not be written" in note
