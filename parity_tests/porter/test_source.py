@@ -12,6 +12,8 @@ import pytest
 from fluxmod import porter
 from parity_tests.porter.zoo import ZOO
 
+pytest.importorskip("ruff", reason="ruff lays the sources out; install the extra 'torch'")
+
 GOLDEN = Path(__file__).parent / "golden"
 REVIEWED = ("cifar", "gcn", "gpt", "in_place", "mobilenet", "resnet18", "tcn", "unet", "vit")
 

@@ -37,6 +37,7 @@ def test_a_statement_keeps_its_meaning(line):
 
 
 def test_a_long_statement_is_laid_out():
+    pytest.importorskip("ruff", reason="ruff lays the sources out; install the extra 'torch'")
     name = "a_name_that_is_quite_long"
     text = f"x = {name}.reshape({name}.shape[0], {name}.shape[1], -1, 3).swapaxes(1, 2)\n"
     assert formatted(text).splitlines()[0] == f"x = {name}.reshape("
