@@ -192,15 +192,19 @@ class Numbers:
         return None
 
     def _parameter(self, frame: FrameType, name: str) -> Any:
-        """A number that a helper was given: the expression that its caller has for it."""
+        """A number, or several, that a helper was given: the expression that its caller has."""
         function, caller = function_of(frame.f_code), frame.f_back
         if function is None or caller is None or caller.f_code is frame.f_code:
             return None
         names = [a.arg for a in function.args.args]
         given = frame.f_locals.get(name)
-        if name not in names or type(given) not in (int, float):
+        several = isinstance(given, (tuple, list))
+        if name not in names or any(type(x) not in (int, float) for x in _items(given)):
             return None
         site = source_at(caller)
+        while _passes_on(site) and caller.f_back is not None:  # a decorator's wrapper
+            caller = caller.f_back
+            site = source_at(caller)
         if not isinstance(site, ast.Call) or _called(site) != function.name:
             return None
         if isinstance(site.func, ast.Attribute) and names[0] == "self":
@@ -211,7 +215,9 @@ class Numbers:
         if expression is None or any(isinstance(a, ast.Starred) for a in site.args):
             return None
         found = self.evaluate(caller, expression)
-        return found if isinstance(found, Size) and _same(found.value, given) else None
+        if found is None or isinstance(found, tuple) != several or None in _items(found):
+            return None
+        return found if _same(_plain(found), _items(given) if several else given) else None
 
     def _sequence(self, frame: FrameType, elements: list[ast.expr]) -> Any:
         parts: list[Any] = []
@@ -310,6 +316,13 @@ class Numbers:
         return tuple(Size(size, ("dim", value, axis)) for axis, size in enumerate(tensor.shape))
 
 
+def _passes_on(site: Any) -> bool:
+    """Whether a call hands through all it was given: ``f(*args, **kwargs)``."""
+    if not isinstance(site, ast.Call) or len(site.args) != 1 or len(site.keywords) != 1:
+        return False
+    return isinstance(site.args[0], ast.Starred) and site.keywords[0].arg is None
+
+
 def _called(site: ast.Call) -> str:
     """The last part of a called function's name."""
     return ast.unparse(site.func).rpartition(".")[2]
@@ -322,9 +335,13 @@ def _assignments(code: CodeType) -> list[ast.Assign]:
     return sorted(found, key=lambda n: n.lineno)
 
 
+def _items(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def _plain(found: Any) -> Any:
     if isinstance(found, tuple):
-        return tuple(None if part is None else part.value for part in found)
+        return tuple(None if part is None else _plain(part) for part in found)
     return found.value
 
 
