@@ -202,10 +202,11 @@ class Numbers:
         if name not in names or any(type(x) not in (int, float) for x in _items(given)):
             return None
         site = source_at(caller)
+        wrapped = False
         while _passes_on(site) and caller.f_back is not None:  # a decorator's wrapper
-            caller = caller.f_back
+            caller, wrapped = caller.f_back, True
             site = source_at(caller)
-        if not isinstance(site, ast.Call) or _called(site) != function.name:
+        if not isinstance(site, ast.Call) or not (wrapped or _called(site) == function.name):
             return None
         if isinstance(site.func, ast.Attribute) and names[0] == "self":
             names = names[1:]
