@@ -16,7 +16,7 @@ from fluxmod.parity import Report, Row
 from fluxmod.parity import suite as suite_module
 
 FLAGS = {
-    "convert": {"source", "target", "--model", "--cast"},
+    "convert": {"source", "target", "--model", "--assign", "--cast"},
     "doctor": {"--json"},
     "inspect": {"file"},
     "models": set(),
@@ -123,6 +123,20 @@ def test_convert_and_inspect(tmp_path):
     shown = run("inspect", tmp_path / "out.safetensors").output
     assert "linear.weight" in shown
     assert "4" in shown
+
+
+def test_convert_keeps_dtypes_when_asked(tmp_path):
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("in", "out")]
+    save_file(
+        {"linear.weight": np.ones((4, 6), np.float16), "linear.bias": np.zeros(4, np.float16)},
+        paths[0],
+    )
+    result = run("convert", *paths, "--model", "SimpleModel", "--assign")
+    assert result.exit_code == 0, result.output
+    assert load_file(paths[1])["linear.weight"].dtype == np.float16
+    result = run("convert", *paths, "--model", "SimpleModel", "--assign", "--cast")
+    assert result.exit_code == 2
+    assert "--assign the source's" in result.output
 
 
 def test_a_refused_conversion_writes_nothing_and_exits_1(tmp_path):
