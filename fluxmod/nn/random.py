@@ -7,6 +7,8 @@ parity replays it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -48,11 +50,11 @@ def exponential(
     >>> bool((exponential(jax.random.key(0), (2, 3)) > 0).all())
     True
     """
-    kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    sample = drawn(
-        rngs, lambda key: jax.random.exponential(key, shape, kind) / lambd, shape, who="exponential"
-    )
-    return sample.astype(kind)
+
+    def draw(key: jax.Array, kind: jnp.dtype) -> jax.Array:
+        return jax.random.exponential(key, shape, kind) / lambd
+
+    return _sampled(rngs, draw, shape, dtype, "exponential")
 
 
 def normal(
@@ -70,11 +72,11 @@ def normal(
     >>> normal(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
-    kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    sample = drawn(
-        rngs, lambda key: jax.random.normal(key, shape, kind) * std + mean, shape, who="normal"
-    )
-    return sample.astype(kind)
+
+    def draw(key: jax.Array, kind: jnp.dtype) -> jax.Array:
+        return jax.random.normal(key, shape, kind) * std + mean
+
+    return _sampled(rngs, draw, shape, dtype, "normal")
 
 
 def uniform(
@@ -92,8 +94,20 @@ def uniform(
     >>> uniform(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
+
+    def draw(key: jax.Array, kind: jnp.dtype) -> jax.Array:
+        return jax.random.uniform(key, shape, kind, low, high)
+
+    return _sampled(rngs, draw, shape, dtype, "uniform")
+
+
+def _sampled(
+    rngs: RandomSource,
+    draw: Callable[[jax.Array, jnp.dtype], jax.Array],
+    shape: tuple[int, ...],
+    dtype: jnp.dtype | None,
+    who: str,
+) -> jax.Array:
+    """What ``draw(key, dtype)`` gives, or what torch drew in its place."""
     kind = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    sample = drawn(
-        rngs, lambda key: jax.random.uniform(key, shape, kind, low, high), shape, who="uniform"
-    )
-    return sample.astype(kind)
+    return drawn(rngs, lambda key: draw(key, kind), shape, who=who).astype(kind)

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._run import Run
-from .criteria import (
-    NARROWED,
-    NULL_SHARE,
-    distance,
-    limit_of,
-    precision_limit,
-    relative_l2,
-)
+from .criteria import NARROWED, NULL_SHARE, distance, limit_of, precision_limit, relative_l2
 
 __all__ = ["Row", "precision_rows", "semantic_rows"]
 

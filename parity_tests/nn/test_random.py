@@ -31,6 +31,13 @@ def test_samples_have_their_moments():
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 0.02
+    draws = np.asarray(random.uniform(nnx.Rngs(0), (20_000,), low=2.0, high=4.0))
+    assert draws.min() >= 2
+    assert draws.max() < 4
+    assert abs(draws.mean() - 3) < 0.04
+    draws = np.asarray(random.normal(nnx.Rngs(0), (20_000,), mean=5.0, std=0.5))
+    assert abs(draws.mean() - 5) < 0.02
+    assert abs(draws.std() - 0.5) < 0.02
 
 
 @pytest.mark.parametrize("function", [random.exponential, random.normal, random.uniform])

@@ -21,6 +21,15 @@ _VISION = {k: v for k, v in _BODY.items() if k != "vocab_size"} | {
     "image_size": 16,
     "patch_size": 4,
 }
+_ENCODER_DECODER = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+}
 
 HUB: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
     "bert": (
@@ -44,13 +53,7 @@ HUB: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
     "detr": (
         "DetrForObjectDetection",
         {
-            "d_model": 32,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 64,
-            "decoder_ffn_dim": 64,
+            **_ENCODER_DECODER,
             "num_queries": 5,
             "num_labels": 3,
             "use_timm_backbone": False,
@@ -156,13 +159,7 @@ HUB: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
         "WhisperModel",
         {
             "vocab_size": 99,
-            "d_model": 32,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 64,
-            "decoder_ffn_dim": 64,
+            **_ENCODER_DECODER,
             "num_mel_bins": 8,
             "max_source_positions": 20,
             "max_target_positions": 20,

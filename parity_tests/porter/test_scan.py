@@ -15,7 +15,7 @@ from torch import nn
 
 from fluxmod import convert, parity, porter
 from fluxmod import nn as nn_of_ours
-from fluxmod._errors import ConvertError, PortError, UnmatchedKeysError
+from fluxmod._errors import ConvertError, DtypeError, PortError, UnmatchedKeysError
 
 SCAN = porter.Options(scan=True)
 LEVELS = ("L0", "L1", "L2", "L5")
@@ -305,6 +305,20 @@ def test_equal_blocks_at_the_end_of_a_list_are_a_stack():
     assert all(back[key].tobytes() == value.tobytes() for key, value in want.items())
     options = parity.Options(levels=("L0", "L1"), batches=(2,))
     parity.check(module, ported, images, options=options).require()
+
+
+def test_layers_of_several_dtypes_are_no_stack(transformer):
+    module, ported = transformer
+    before = convert.to_torch(ported)
+    weights = {
+        key: value.half() if key.startswith("blocks.1.") else value
+        for key, value in module.state_dict().items()
+    }
+    with pytest.raises(DtypeError, match="dtypes float32 and float16") as caught:
+        convert.to_flax(weights, ported, assign=True)
+    assert "are one array in the model" in str(caught.value)
+    after = convert.to_torch(ported)
+    assert all(np.array_equal(after[key], value) for key, value in before.items())
 
 
 def test_the_state_of_an_optimizer_goes_both_ways(transformer):
