@@ -18,7 +18,7 @@ from flax import nnx
 
 from fluxmod import convert
 from parity_tests.compare import as_array, bitwise, same
-from parity_tests.db.modules import whole
+from parity_tests.db.modules import FAST_COMPILE, whole
 
 from .twins import Case as Case
 from .twins import Ints as Ints
@@ -251,7 +251,9 @@ def _flax_gradients(
         outputs = call_flax(nnx.merge(graph, params, rest, copy=True), case, given)
         return sum((jnp.vdot(outputs[i], moved[i]) for i in moved), start=jnp.zeros(()))
 
-    by_param, by_input = jax.grad(total, argnums=(0, 1))(params, [xs[i] for i in floats])
+    # eagerly each primitive and each of its transposes would be a program of its own
+    work = jax.jit(jax.grad(total, argnums=(0, 1)), compiler_options=FAST_COMPILE)
+    by_param, by_input = work(params, [xs[i] for i in floats])
     names = [name for name, _ in convert.named_parameters(ours, remove_duplicate=False)]
     nnx.update(ours, by_param)
     as_torch = convert.to_torch(ours)
