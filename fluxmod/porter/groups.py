@@ -147,9 +147,16 @@ def branched(on: list[str], off: list[str], condition: str) -> list[str]:
         lines += [f"if {condition}:", *(f"    {x}" for x in on)]
     if off and on and on[-1].startswith("return "):
         lines += off
+    elif off and on and off[0].startswith("if ") and all(_continues(x) for x in off[1:]):
+        lines += [f"el{off[0]}", *off[1:]]
     elif off:
         lines += ["else:" if on else f"if not {condition}:", *(f"    {x}" for x in off)]
     return [*head, *lines, *tail]
+
+
+def _continues(line: str) -> bool:
+    """Whether a line belongs to the statement that began above it."""
+    return line.startswith((" ", "else:", "elif ", ")", "]", "}"))
 
 
 def same_code(first: Body, second: Body) -> bool:

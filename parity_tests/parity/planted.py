@@ -21,6 +21,7 @@ from fluxmod import convert, nn, parity
 from fluxmod.parity._flax import outputs_in_place
 from fluxmod.parity._torch import run_torch
 from fluxmod.parity.mutate import Mutation, executed_lines, mutations
+from parity_tests.nn.twins import undrawn
 
 OPTIONS = dict(levels=("L0", "L1"), batches=(3,))
 SOURCE_EDITS = 6
@@ -280,7 +281,8 @@ class Finding:
 def build(net: str) -> tuple[Any, Any]:
     """Both models of a net, weights converted."""
     torch.manual_seed(0)
-    theirs, ours = NETS[net][0]()
+    with undrawn():
+        theirs, ours = NETS[net][0]()
     convert.to_flax(theirs, ours)
     return theirs, ours
 

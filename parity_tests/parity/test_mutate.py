@@ -16,7 +16,7 @@ from fluxmod.optim import _sgd as sgd_module
 from fluxmod.optim._family import make
 from fluxmod.parity._edits import edits
 from fluxmod.parity.mutate import mutations
-from parity_tests.parity.planted import NETS, planted, survey
+from parity_tests.parity.planted import NETS, build, planted, survey
 
 LAYERS_WITHOUT_BUGS = {"Sequential", "FlaxPair", "FlaxLosses"}
 """Containers: nothing of their own to change."""
@@ -45,7 +45,7 @@ def test_every_layer_type_has_bugs():
     kinds: dict[str, int] = {}
     layers = set()
     for net in NETS:
-        _, ours = NETS[net][0]()
+        _, ours = build(net)
         layers |= {type(m).__name__ for _, m in nn.named_modules(ours)}
         for bug in planted(net):
             kinds[bug.layer] = kinds.get(bug.layer, 0) + 1

@@ -756,7 +756,13 @@ class Kinds(nn.Module):
             self.near, self.far = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
 
         def forward(self, x, kind):
-            return x * self.near if kind == "near" else (x * self.far).relu()
+            if kind == "near":
+                x = x * self.near
+            elif kind == "far":
+                x = (x * self.far).relu()
+            else:
+                x = x - self.far
+            return x.tanh()
 
     class Part(nn.Module):
         def __init__(self, act):
@@ -771,10 +777,10 @@ class Kinds(nn.Module):
         super().__init__()
         act = nn.Tanh()
         self.scale = self.Scale()
-        self.parts = nn.ModuleList(self.Part(act) for _ in range(2))
+        self.parts = nn.ModuleList(self.Part(act) for _ in range(3))
 
     def forward(self, x):
-        for part, kind in zip(self.parts, ("near", "far"), strict=True):
+        for part, kind in zip(self.parts, ("near", "far", "off"), strict=True):
             x = part(self.scale(x, kind))
         return x
 
@@ -793,7 +799,8 @@ class LastPlaces(nn.Module):
 def test_calls_that_a_word_tells_apart():
     model, x = Kinds(), torch.randn(2, 4)
     ported = porter.port(model, x)
-    assert 'kind == "near"' in porter.source(ported)
+    text = porter.source(ported)
+    assert 'if kind == "near":' in text and 'elif kind == "far":' in text
     require_equal(model, ported, x)
 
 
