@@ -18,7 +18,7 @@ from fluxmod.nn import Axes
 
 from ._copies import copied
 from ._flax import run_flax
-from ._modules import in_place_rows, module_rows
+from ._modules import called_otherwise, in_place_rows, module_rows
 from ._randomness import randomness_rows
 from ._run import FAULTS, Run, cotangents, fault_text
 from ._torch import run_torch
@@ -145,6 +145,10 @@ class Pair:
             failing = [any(row.passed is False for row in part) for part in (rows, alone)]
             if failing == [True, False]:
                 alone += in_place_rows(self.flax_model, args, kwargs, self.axes, truth, where)
+            if failing == [False, True]:
+                alone = called_otherwise(
+                    alone, self.flax_model, args, kwargs, self.axes, truth, where
+                )
             rows += alone
         if first and "L2" in options.levels:
             rows += self._precision(args, kwargs, training, truth, where)

@@ -800,7 +800,8 @@ def test_calls_that_a_word_tells_apart():
     model, x = Kinds(), torch.randn(2, 4)
     ported = porter.port(model, x)
     text = porter.source(ported)
-    assert 'if kind == "near":' in text and 'elif kind == "far":' in text
+    assert 'if kind == "near":' in text
+    assert 'elif kind == "far":' in text
     require_equal(model, ported, x)
 
 

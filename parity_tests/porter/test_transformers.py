@@ -76,3 +76,40 @@ def test_a_mask_that_eager_code_drops():
     ported = porter.port(model, tokens)
     with torch.no_grad():
         compare(plain(porter.feed(ported, tokens)), plain(model(tokens)))
+
+
+def test_a_folder_is_a_target(tmp_path, monkeypatch):
+    """Its configuration names the class; its weights come back out, key by key."""
+    import json
+
+    from safetensors.torch import load_file
+    from typer.testing import CliRunner
+
+    from fluxmod.cli._app import app
+
+    model, inputs = make("bert")
+    model.save_pretrained(tmp_path / "bert")
+    ids = inputs["input_ids"]
+    spec = f"input_ids=int64[{ids.shape[0]},{ids.shape[1]}]<{model.config.vocab_size}"
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "port",
+        "bert",
+        "--input",
+        spec,
+        "-o",
+        "flax_bert.py",
+        "--weights",
+        "w.safetensors",
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "class BertModel(" in (tmp_path / "flax_bert.py").read_text()
+    assert "passed" in done.output
+    wanted, got = load_file("bert/model.safetensors"), load_file("w.safetensors")
+    assert wanted.keys() <= got.keys()
+    assert all(torch.equal(wanted[key], got[key]) for key in wanted)
+    (tmp_path / "bert" / "config.json").write_text(json.dumps({"architectures": ["NoSuchModel"]}))
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code != 0
+    assert "NoSuchModel" in str(refused.exception or refused.output)
