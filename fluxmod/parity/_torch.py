@@ -187,12 +187,22 @@ def _persistent_buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.Te
 
 @contextmanager
 def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterator[None]:
-    """Keep the arguments and outputs of every submodule's first call."""
+    """Keep the arguments and outputs of every submodule's first call.
+
+    Calls with what is no array and no setting, a cache say, are left out.
+    """
     handles = []
+    left_out = set()
 
     def before(path: str) -> Any:
         def hook(mod: torch.nn.Module, args: Any, kwargs: Any) -> None:
-            if path not in calls:
+            if path in calls or path in left_out:
+                return
+            try:
+                list(leaves([args, kwargs]))
+            except TypeError:
+                left_out.add(path)
+            else:
                 calls[path] = Call(
                     map_leaves(args, as_numpy),
                     map_leaves(kwargs, as_numpy),
@@ -204,8 +214,13 @@ def _recording_calls(module: torch.nn.Module, calls: dict[str, Call]) -> Iterato
 
     def after(path: str) -> Any:
         def hook(mod: torch.nn.Module, args: Any, result: Any) -> None:
-            if not calls[path].outputs:
+            if path in left_out or calls[path].outputs:
+                return
+            try:
                 calls[path].outputs = {name: as_numpy(value) for name, value in leaves(result)}
+            except TypeError:
+                left_out.add(path)
+                del calls[path]
 
         return hook
 

@@ -6,19 +6,21 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 __all__ = ["leaves", "map_leaves"]
 
 
 def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
     """Yield ``(name, array)`` for every array in nested tuples, lists, mappings and dataclasses.
 
-    ``None`` and plain Python values are left out.
+    ``None``, plain Python values and what names a device or a dtype are left out.
 
     >>> import numpy as np
     >>> [n for n, _ in leaves((np.ones(1), {"weights": np.ones(2), "none": None}))]
     ['output[0]', "output[1]['weights']"]
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float, str, np.dtype)) or _of_torch(value):
         return
     if is_array(value):
         yield name, value
@@ -44,6 +46,12 @@ def map_leaves(value: Any, fn: Callable[[Any], Any]) -> Any:
 def is_array(value: Any) -> bool:
     """Whether a value is an array of any framework."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _of_torch(value: Any) -> bool:
+    """Whether a value is ``torch.device``, ``torch.dtype`` and the like: a setting, no data."""
+    kind = type(value)
+    return kind.__module__ == "torch" and kind.__name__ in ("device", "dtype", "layout")
 
 
 def _children(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -116,3 +116,48 @@ def test_a_fault_that_the_parent_makes_good_is_a_fault(way):
     report = parity.check(theirs, ours, X, SCALE, options=FAST)
     assert not report.passed
     assert report.located == "child"
+
+
+class Notes:
+    """No array and no setting."""
+
+
+class TorchSettings(torch.nn.Module):
+    """Children that get a device and a dtype, or an object of the model's own."""
+
+    class Child(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 4)
+
+        def forward(self, x, device=None, dtype=None, notes=None):
+            return self.fc(x)
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = self.Child(), self.Child()
+
+    def forward(self, x):
+        return self.two(self.one(x, device=x.device, dtype=x.dtype), notes=Notes())
+
+
+class FlaxSettings(nn.Module):
+    class Child(nn.Module):
+        def __init__(self, *, rngs):
+            self.fc = nn.Linear(4, 4, rngs=rngs)
+
+        def __call__(self, x):
+            return self.fc(x)
+
+    def __init__(self, *, rngs):
+        self.one, self.two = self.Child(rngs=rngs), self.Child(rngs=rngs)
+
+    def __call__(self, x):
+        return self.two(self.one(x))
+
+
+def test_what_is_no_array_is_not_compared():
+    theirs, ours = TorchSettings(), FlaxSettings(rngs=nnx.Rngs(0))
+    convert.to_flax(theirs, ours)
+    report = parity.check(theirs, ours, X, options=FAST).require()
+    assert {row.path for row in report.rows if row.path} == {"one", "one.fc", "two.fc"}
