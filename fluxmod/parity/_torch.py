@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -17,7 +17,7 @@ from ._copies import copied
 from ._float64 import float64_kernels
 from ._run import Call, Run, cotangents
 from ._trees import leaves, map_leaves
-from .criteria import NARROWED
+from .criteria import NARROWED, NO_INPUT_GRADIENT
 
 __all__ = ["Recorder", "record_masks", "run_torch", "to_tensor"]
 
@@ -91,13 +91,45 @@ def run_torch(
 ) -> Run:
     """Run a copy of ``module`` once, forward and backward, in ``dtype``.
 
-    The module, its mode, its buffers and torch's random state are left as they are.
+    The module, its mode, its buffers and torch's random state are left as they are. A module that
+    says itself what takes a gradient (Wav2Vec2: ``x[:, None].requires_grad = True``) can be run for
+    inputs alone that take none; the run notes it.
     """
+
+    def run(leaf: Callable[..., torch.Tensor]) -> Run:
+        return _run(
+            module, args, kwargs, dtype, seed, training, rng_state, record_calls, cotangent, device,
+            leaf,
+        )  # fmt: skip
+
+    try:
+        return run(_leaf)
+    except RuntimeError as error:
+        if "requires_grad flags of leaf variables" not in str(error):
+            raise
+    found = run(to_tensor)
+    found.notes.append(NO_INPUT_GRADIENT)
+    return found
+
+
+def _run(
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dtype: torch.dtype,
+    seed: int,
+    training: bool,
+    rng_state: torch.Tensor | None,
+    record_calls: bool,
+    cotangent: dict[str, np.ndarray] | None,
+    device: str,
+    leaf: Callable[..., torch.Tensor],
+) -> Run:
     twin = copied(module).to(device=device, dtype=dtype)
     twin.train(training)
     twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
-    inputs = map_leaves(args, lambda a: _leaf(a, dtype, device))
-    named = map_leaves(dict(kwargs), lambda a: _leaf(a, dtype, device))
+    inputs = map_leaves(args, lambda a: leaf(a, dtype, device))
+    named = map_leaves(dict(kwargs), lambda a: leaf(a, dtype, device))
     recorder = Recorder()
     calls: dict[str, Call] = {}
     with ExitStack() as stack:

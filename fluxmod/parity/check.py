@@ -10,6 +10,7 @@ from flax import nnx
 
 from fluxmod import convert
 from fluxmod._errors import ConvertError
+from fluxmod._transformers import without_cache
 from fluxmod.nn import SAME, Axes
 
 from . import _levels
@@ -35,7 +36,8 @@ def check(
     First at the weights given: structure, bitwise round trip and one forward. Then on copies with
     every float leaf randomised: float64 semantics with all gradients and buffers in both modes at
     two batch sizes, float32 precision, ten training steps, randomness. Nothing is changed: neither
-    the modules, nor their modes, nor any random state.
+    the modules, nor their modes, nor any random state. A model of transformers is compared without
+    its cache of keys and values.
 
     Args:
         torch_module: the reference.
@@ -56,13 +58,20 @@ def check(
     options = options or Options()
     name = type(torch_module).__name__
     structure = _levels.structure_rows(torch_module, flax_model)
-    rows: list[Row] = list(structure)
     if any(row.passed is False for row in structure):
-        return Report(name, tuple(rows), options.seed, environment())
+        return Report(name, tuple(structure), options.seed, environment())
+    with without_cache(torch_module):  # in which its copies are made, so that they keep none either
+        compared, notes = _compared(torch_module, flax_model, args, kwargs, options)
+    return Report(name, (*structure, *compared), options.seed, environment(), tuple(notes))
+
+
+def _compared(
+    torch_module: torch.nn.Module, flax_model: nnx.Module, args: Any, kwargs: Any, options: Options
+) -> tuple[list[Row], list[str]]:
+    """Everything after the structure; also what the report has to say of it."""
     args, kwargs = _first_arguments(args, {**kwargs, **options.kwargs}, options)
     axes = _axes_of(flax_model, options)
-    rows += _levels.given_rows(torch_module, flax_model, args, kwargs, axes, options)
-
+    rows = _levels.given_rows(torch_module, flax_model, args, kwargs, axes, options)
     twin = copied(torch_module).float()
     randomise_(twin, options.seed)
     ours = nnx.clone(flax_model)
@@ -77,8 +86,7 @@ def check(
         batches.append(second)
     else:
         notes.append("one batch size only: the arguments have no batch axis that can grow")
-    rows += pair.rows(batches)
-    return Report(name, tuple(rows), options.seed, environment(), tuple(notes))
+    return [*rows, *pair.rows(batches)], notes
 
 
 def with_float32(model: nnx.Module) -> None:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._run import Run
-from .criteria import NARROWED, NULL_SHARE, distance, limit_of, precision_limit, relative_l2
+from .criteria import (
+    NARROWED,
+    NO_INPUT_GRADIENT,
+    NULL_SHARE,
+    distance,
+    limit_of,
+    precision_limit,
+    relative_l2,
+)
 
 __all__ = ["Row", "precision_rows", "semantic_rows"]
 
@@ -38,6 +46,8 @@ def semantic_rows(torch_run: Run, flax_run: Run, where: str, path: str = "") -> 
     theirs, ours = torch_run.groups(), flax_run.groups()
     for group, wanted in theirs.items():
         got = ours[group]
+        if group == "input gradient" and NO_INPUT_GRADIENT in torch_run.notes:
+            continue
         scale = group_scale(wanted)
         for name in sorted(set(wanted) | set(got), key=list([*wanted, *got]).index):
             what = name if group in ("output", "buffer") else f"grad {name}"

@@ -19,6 +19,9 @@ before BatchNorm, the key bias of attention) is judged against the group."""
 NARROWED = "the torch code itself casts float64 to lower precision"
 """What a row says that is judged by ``limit_of(level, narrowed=True)``."""
 
+NO_INPUT_GRADIENT = "the torch code itself says what takes a gradient: the inputs have none"
+"""What a run says whose input gradients are not compared."""
+
 NARROWING = 4e4
 """How much wider L1 and L4 are there: L1's limit becomes 4e-6, 32 rounding steps of float32."""
 

@@ -28,6 +28,7 @@ import torch.utils._pytree as pytree
 from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError
+from fluxmod._transformers import as_eager, without_cache
 
 from .decisions import METHODS, assumption, decide
 from .repeats import Repeats
@@ -353,37 +354,25 @@ def capture(
     modes = [(m, m.training) for m in module.modules()]
     module.train(training)
     try:
-        return _trace(module, args, kwargs, training, free)
-    except CaptureError as error:
-        with _as_eager() as differs:
-            if not differs:
-                raise
-            try:
-                return _trace(module, args, kwargs, training, free)
-            except CaptureError:
-                raise error from None
+        with without_cache(module):
+            return _attempts(module, args, kwargs, training, free)
     finally:
         for each, mode in modes:
             each.training = mode
 
 
-_MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
-
-
-@contextmanager
-def _as_eager() -> Iterator[bool]:
-    """Let transformers make its masks as if nobody traced; whether it is there to be told.
-
-    It drops a mask without zeros where it runs eagerly and keeps it where it is traced, and some
-    models work with the first alone.
-    """
-    owners = [sys.modules[name] for name in _MASKS if name in sys.modules]
-    with ExitStack() as stack:
-        for owner in owners:
-            for question in ("is_tracing", "is_torchdynamo_exporting"):
-                if question in vars(owner):
-                    stack.enter_context(mock.patch.object(owner, question, return_value=False))
-        yield bool(owners)
+def _attempts(module: torch.nn.Module, *settings: Any) -> Trace:
+    """Trace; what fails is traced again with the masks that transformers makes when it runs."""
+    try:
+        return _trace(module, *settings)
+    except CaptureError as error:
+        with as_eager() as differs:
+            if not differs:
+                raise
+            try:
+                return _trace(module, *settings)
+            except CaptureError:
+                raise error from None
 
 
 def _trace(

@@ -265,6 +265,30 @@ def test_layers_that_write_into_their_input_are_replayed():
     parity.check(alone, nn.ReLU(), torch.randn(5, 4)).require()
 
 
+def test_a_model_that_says_itself_what_takes_a_gradient():
+    """As Wav2Vec2 does; torch refuses it for an input that takes one already."""
+
+    class Theirs(torch.nn.Sequential):
+        def forward(self, x):
+            x = x[:, None]
+            if self.training:
+                x.requires_grad = True
+            return super().forward(x)
+
+    class Ours(nn.Sequential):
+        def __call__(self, x):
+            return super().__call__(x[:, None])
+
+    theirs = Theirs(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    ours = Ours(nn.Linear(4, 3, rngs=nnx.Rngs(0)), nn.Tanh())
+    convert.to_flax(theirs, ours)
+    report = parity.check(theirs, ours, torch.randn(5, 4)).require()
+    compared = {(row.where, row.what) for row in report.rows if not row.path}
+    assert ("eval, batch 5", "grad input[0]") in compared
+    assert ("train, batch 5", "grad input[0]") not in compared
+    assert ("train, batch 5", "grad 0.weight") in compared
+
+
 def test_unknown_levels_and_devices_are_refused():
     with pytest.raises(ValueError, match="L9"):
         parity.Options(levels=("L9",))

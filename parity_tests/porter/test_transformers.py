@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fluxmod import porter
+from fluxmod import parity, porter
 from parity_tests.porter.certified import require_equal
 from parity_tests.porter.hub import HUB, make
 from parity_tests.porter.test_feed import compare
@@ -78,6 +78,31 @@ def test_a_mask_that_eager_code_drops():
         compare(plain(porter.feed(ported, tokens)), plain(model(tokens)))
 
 
+def test_a_cache_is_left_out():
+    """Configurations say ``use_cache=True`` unless somebody says otherwise."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        vocab_size=50,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        n_positions=16,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model, ids = transformers.GPT2LMHeadModel(config).eval(), torch.randint(0, 50, (2, 7))
+    assert config.use_cache
+    ported = porter.port(model, ids)
+    assert config.use_cache
+    got, want = porter.feed(ported, ids), model(ids)
+    assert set(got) == {"logits"}
+    assert want.past_key_values is not None
+    torch.testing.assert_close(torch.tensor(got["logits"]), want.logits.detach())
+    levels = parity.Options(levels=("L0", "L1", "L4"))
+    parity.check(model, ported, ids, options=levels).require()
+
+
 def test_a_folder_is_a_target(tmp_path, monkeypatch):
     """Its configuration names the class; its weights come back out, key by key."""
     import json
@@ -92,20 +117,12 @@ def test_a_folder_is_a_target(tmp_path, monkeypatch):
     ids = inputs["input_ids"]
     spec = f"input_ids=int64[{ids.shape[0]},{ids.shape[1]}]<{model.config.vocab_size}"
     monkeypatch.chdir(tmp_path)
-    arguments = [
-        "port",
-        "bert",
-        "--input",
-        spec,
-        "-o",
-        "flax_bert.py",
-        "--weights",
-        "w.safetensors",
-    ]
+    written = ["-o", "flax_bert.py", "--weights", "w.safetensors"]
+    arguments = ["port", "bert", "--input", spec, *written]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "class BertModel(" in (tmp_path / "flax_bert.py").read_text()
-    assert "passed" in done.output
+    assert "BertModel: equal" in done.output
     wanted, got = load_file("bert/model.safetensors"), load_file("w.safetensors")
     assert wanted.keys() <= got.keys()
     assert all(torch.equal(wanted[key], got[key]) for key in wanted)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first; packages on one level do not know each other.
 LEVELS = (
-    ("_errors", "_optional", "_paths", "doctor"),
+    ("_errors", "_optional", "_paths", "_transformers", "doctor"),
     ("nn",),
     ("optim", "train", "models"),
     ("convert",),
@@ -34,6 +34,7 @@ MUST_NOT_LOAD = {
     "fluxmod._errors": {"torch", "jax"},
     "fluxmod._optional": {"torch", "jax"},
     "fluxmod._paths": {"torch", "jax"},
+    "fluxmod._transformers": {"torch", "jax", "transformers"},
     "fluxmod.doctor": {"torch", "jax"},
     "fluxmod.cli": {"torch", "jax"},
     "fluxmod.nn": {"torch"},

@@ -1,0 +1,55 @@
+"""What models of transformers need to be told while they are traced or compared."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+__all__ = ["as_eager", "without_cache"]
+
+_MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
+
+
+@contextmanager
+def as_eager() -> Iterator[bool]:
+    """Let transformers make its masks as if nobody traced; whether it is there to be told.
+
+    It drops a mask without zeros where it runs eagerly and keeps it where it is traced, and some
+    models work with the first alone.
+    """
+    owners = [sys.modules[name] for name in _MASKS if name in sys.modules]
+    with ExitStack() as stack:
+        for owner in owners:
+            for question in ("is_tracing", "is_torchdynamo_exporting"):
+                if question in vars(owner):
+                    stack.enter_context(mock.patch.object(owner, question, return_value=False))
+        yield bool(owners)
+
+
+@contextmanager
+def without_cache(module: Any) -> Iterator[None]:
+    """Let a model leave out its cache of keys and values, an object that no loss needs.
+
+    Its configurations are ``use_cache=True`` unless somebody says otherwise; here they say False,
+    and afterwards what they said before. An argument ``use_cache=True`` of the call still counts.
+    """
+    with ExitStack() as stack:
+        for config in _configs(module):
+            if getattr(config, "use_cache", False):
+                stack.enter_context(mock.patch.object(config, "use_cache", False))
+        yield
+
+
+def _configs(module: Any) -> list[Any]:
+    """The configurations of transformers that a model's modules hold, those inside them too."""
+    found: dict[int, Any] = {}
+    rest = [vars(part).get("config") for part in module.modules()]
+    while rest:
+        config = rest.pop()
+        if hasattr(config, "to_dict") and id(config) not in found:
+            found[id(config)] = config
+            rest += list(getattr(config, "__dict__", {}).values())
+    return list(found.values())
