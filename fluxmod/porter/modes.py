@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
+import re
 from typing import Any
 
 from .words import Body
@@ -35,6 +38,10 @@ def join_modes(body: Body, train: Body) -> None:
     head, rest = body.lines[:common], body.lines[common:]
     other = lines[common:]
     numbers = dict(body.literals)
+    for nested, named in ((rest, other), (other, rest)):
+        if _folds([_spelled(x, numbers) for x in nested], [_spelled(x, numbers) for x in named]):
+            body.lines = [*head, *named]
+            return
     tail: list[str] = []
     while rest and other and _spelled(rest[-1], numbers) == _spelled(other[-1], numbers):
         tail.insert(0, rest.pop())
@@ -56,6 +63,33 @@ def _branches(evaluation: list[str], training: list[str]) -> list[str]:
         lines += ["else:" if training else "if not self.training:"]
         lines += [f"    {x}" for x in evaluation]
     return lines
+
+
+def _folds(nested: list[str], named: list[str]) -> bool:
+    """Whether two texts are the same but for values that one of them names before their one use."""
+    for index, (line, use) in enumerate(itertools.pairwise(named)):
+        assigned = re.fullmatch(r"(\w+) = (.+)", line)
+        if assigned is None:
+            continue
+        name, value = assigned.groups()
+        later = [] if use.startswith(f"{name} = ") else named[index + 2 :]
+        operand = re.compile(rf"(?<![\w.]){name}\b(?! ?=[^=])")
+        if len(operand.findall(use)) != 1 or any(re.search(rf"\b{name}\b", x) for x in later):
+            continue
+        start, end = operand.search(use).span()  # type: ignore[union-attr]
+        folded = [*named[:index], f"{use[:start]}({value}){use[end:]}", *named[index + 2 :]]
+        if _same_code(folded, nested) or (len(folded) > len(nested) and _folds(nested, folded)):
+            return True
+    return False
+
+
+def _same_code(first: list[str], second: list[str]) -> bool:
+    """Whether two texts parse alike, whatever their brackets."""
+    try:
+        trees = [ast.dump(ast.parse("\n".join(lines))) for lines in (first, second)]
+    except SyntaxError:
+        return False
+    return trees[0] == trees[1]
 
 
 def _spelled(line: str, numbers: dict[str, Any]) -> str:

@@ -811,6 +811,50 @@ def test_a_size_with_a_bound():
     torch.testing.assert_close(torch.tensor(porter.feed(ported, ids)), model(ids).detach())
 
 
+class Nested(Linear):
+    """In evaluation the child gives what it got, which has its name already."""
+
+    class Drop(nn.Module):
+        def forward(self, x):
+            return x if not self.training else F.dropout(x, 0.5)
+
+    def __init__(self):
+        super().__init__()
+        self.drop = self.Drop()
+
+    def forward(self, x):
+        result = self.fc(x)
+        result = self.drop(result)
+        result += x
+        return result
+
+
+def test_a_value_that_one_mode_names_and_the_other_nests():
+    model, x = Nested(), torch.randn(3, DIM)
+    ported = porter.port(model, x)
+    assert porter.source(ported).count("self.training") == 1  # in the child alone
+    require_equal(model, ported, x)
+
+
+@pytest.mark.parametrize(
+    ("nested", "named", "same"),
+    [
+        (["return f(x) + y"], ["x = f(x)", "return x + y"], True),
+        (["return g(f(x), x=1)"], ["a = f(x)", "return g(a, x=1)"], True),
+        (["y = f(x) + 1", "return y"], ["a = f(x)", "y = a + 1", "return y"], True),
+        (["return h(g(f(x)))"], ["a = f(x)", "b = g(a)", "return h(b)"], True),
+        (["y = f(x) + 1", "return y * x"], ["x = f(x)", "y = x + 1", "return y * x"], False),
+        (["return a + b * c"], ["x = a + b", "return x * c"], False),
+        (["return f(x) * f(x)"], ["x = f(x)", "return x * x"], False),
+        (["return g(f(x))"], ["a = f(y)", "return g(a)"], False),
+    ],
+)
+def test_texts_are_one_where_only_a_name_tells_them_apart(nested, named, same):
+    from fluxmod.porter.modes import _folds
+
+    assert _folds(nested, named) is same
+
+
 class LayerDrop(Linear):
     def __init__(self, rate):
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from parity_tests.porter.models import misc, sequence, vision
+from parity_tests.porter.models import efficient, generative, misc, sequence, vision
 
 __all__ = ["ZOO", "Model"]
 
@@ -46,12 +46,14 @@ ZOO = {
     ),
     "densenet": Model(vision.DenseNet, _floats((2, 3, 16, 18))),
     "dqn": Model(misc.DuelingDQN, _floats((2, 6))),
+    "efficientnet": Model(efficient.EfficientNet, _floats((2, 3, 24, 26))),
     "ema": Model(misc.EMA, _floats((2, 4))),
     "film": Model(misc.FiLM, _floats((2, 3, 5, 7), (2, 4))),
     "flash": Model(lambda: sequence.FlashSelfAttention(8, 2, 0.1), _floats((2, 5, 8))),
     "fourier": Model(misc.FourierLayer, _floats((2, 4, 10))),
     "gated_mlp": Model(misc.GatedMLP, _floats((2, 5, 6))),
     "gcn": Model(misc.GCN, _graph),
+    "generator": Model(generative.Generator, _floats((2, 6, 1, 1))),
     "googlenet": Model(vision.GoogLeNetLike, _floats((2, 3, 7, 9))),
     "gpt": Model(sequence.GPT, _tokens(23, (2, 9))),
     "gpt_untied": Model(lambda: sequence.GPT(tie=False), _tokens(23, (2, 9))),
@@ -72,6 +74,6 @@ ZOO = {
     "tcn": Model(sequence.TCN, _floats((2, 4, 11))),
     "transformer": Model(sequence.TransformerModel, _tokens(13, (2, 6), (2, 4))),
     "unet": Model(vision.UNet, _floats((2, 3, 18, 22))),
-    "vae": Model(vision.VAE, _floats((2, 1, 16, 16))),
+    "vae": Model(generative.VAE, _floats((2, 1, 16, 16))),
     "vit": Model(sequence.VisionTransformer, _floats((2, 3, 16, 16))),
 }

@@ -520,34 +520,6 @@ class ShuffleUnit(nn.Module):
         return self.channel_shuffle(self.conv(x))
 
 
-class VAE(nn.Module):
-    def __init__(self, latent_dim=6):
-        super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(1, 4, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 8, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        self.fc_mu = nn.Linear(8 * 4 * 4, latent_dim)
-        self.fc_var = nn.Linear(8 * 4 * 4, latent_dim)
-        self.decoder_input = nn.Linear(latent_dim, 8 * 4 * 4)
-        self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(4, 1, 3, stride=2, padding=1, output_padding=1),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x):
-        h = self.encoder(x)
-        mu, log_var = self.fc_mu(h), self.fc_var(h)
-        z = mu + torch.exp(0.5 * log_var)
-        z = self.decoder_input(z).view(-1, 8, 4, 4)
-        return self.decoder(z), mu, log_var
-
-
 class STN(nn.Module):
     def __init__(self):
         super().__init__()
