@@ -129,7 +129,13 @@ def _pretrained(folder: str, settings: dict[str, Any]) -> Any:
 
     transformers = require("transformers", extra="test", needed_for="a model's folder")
     architectures = json.loads((Path(folder) / "config.json").read_text()).get("architectures")
-    cls = getattr(transformers, (architectures or ["AutoModel"])[0])
+    name = (architectures or ["AutoModel"])[0]
+    cls = getattr(transformers, name, None)
+    if cls is None:
+        version = transformers.__version__
+        raise typer.BadParameter(
+            f"{folder}: config.json names {name}; transformers {version} has none."
+        )
     return cls.from_pretrained(folder, local_files_only=True, **settings).eval()
 
 

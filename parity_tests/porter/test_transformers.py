@@ -78,8 +78,9 @@ def test_a_mask_that_eager_code_drops():
         compare(plain(porter.feed(ported, tokens)), plain(model(tokens)))
 
 
-def test_a_cache_is_left_out():
-    """Configurations say ``use_cache=True`` unless somebody says otherwise."""
+@pytest.fixture
+def small():
+    """A model as a user has it: configurations say ``use_cache=True`` unless somebody objects."""
     import transformers
 
     config = transformers.GPT2Config(
@@ -91,42 +92,51 @@ def test_a_cache_is_left_out():
         bos_token_id=0,
         eos_token_id=0,
     )
-    model, ids = transformers.GPT2LMHeadModel(config).eval(), torch.randint(0, 50, (2, 7))
     assert config.use_cache
-    ported = porter.port(model, ids)
-    assert config.use_cache
-    got, want = porter.feed(ported, ids), model(ids)
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def test_a_cache_is_left_out(small):
+    ids = torch.randint(0, 50, (2, 7))
+    ported = porter.port(small, ids)
+    got, want = porter.feed(ported, ids), small(ids)
     assert set(got) == {"logits"}
     assert want.past_key_values is not None
     torch.testing.assert_close(torch.tensor(got["logits"]), want.logits.detach())
-    levels = parity.Options(levels=("L0", "L1", "L4"))
-    parity.check(model, ported, ids, options=levels).require()
+    levels = parity.Options(levels=("L0", "L1", "L4"), per_module=False)
+    parity.check(small, ported, ids, options=levels).require()
+    assert small.config.use_cache
 
 
-def test_a_folder_is_a_target(tmp_path, monkeypatch):
+def test_a_folder_is_a_target(small, tmp_path, monkeypatch):
     """Its configuration names the class; its weights come back out, key by key."""
-    import json
-
     from safetensors.torch import load_file
     from typer.testing import CliRunner
 
     from fluxmod.cli._app import app
 
-    model, inputs = make("bert")
-    model.save_pretrained(tmp_path / "bert")
-    ids = inputs["input_ids"]
-    spec = f"input_ids=int64[{ids.shape[0]},{ids.shape[1]}]<{model.config.vocab_size}"
+    small.save_pretrained(tmp_path / "small")
     monkeypatch.chdir(tmp_path)
-    written = ["-o", "flax_bert.py", "--weights", "w.safetensors"]
-    arguments = ["port", "bert", "--input", spec, *written]
+    written = ["-o", "small.py", "--weights", "w.safetensors"]
+    arguments = ["port", "small", "--input", "input_ids=int64[2,7]<50", *written]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "class BertModel(" in (tmp_path / "flax_bert.py").read_text()
-    assert "BertModel: equal" in done.output
-    wanted, got = load_file("bert/model.safetensors"), load_file("w.safetensors")
+    assert "GPT2LMHeadModel: equal" in done.output
+    assert "class GPT2LMHeadModel(" in (tmp_path / "small.py").read_text()
+    wanted, got = load_file("small/model.safetensors"), load_file("w.safetensors")
     assert wanted.keys() <= got.keys()
     assert all(torch.equal(wanted[key], got[key]) for key in wanted)
-    (tmp_path / "bert" / "config.json").write_text(json.dumps({"architectures": ["NoSuchModel"]}))
-    refused = CliRunner().invoke(app, arguments)
-    assert refused.exit_code != 0
-    assert "NoSuchModel" in str(refused.exception or refused.output)
+
+
+def test_a_folder_whose_class_nobody_has(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from fluxmod.cli._app import app
+
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["port", "odd", "--input", "int64[2,7]<50", "-o", "odd.py"])
+    assert refused.exit_code == 2
+    assert "NoSuchModel" in refused.output
+    assert not (tmp_path / "odd.py").exists()
