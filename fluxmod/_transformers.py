@@ -10,6 +10,7 @@ from unittest import mock
 
 __all__ = ["as_eager", "without_cache"]
 
+_QUESTIONS = ("is_torchdynamo_compiling", "is_torchdynamo_exporting", "is_tracing")
 _MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
 
 
@@ -17,16 +18,20 @@ _MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
 def as_eager() -> Iterator[bool]:
     """Let transformers make its masks as if nobody traced; whether it is there to be told.
 
-    It drops a mask without zeros where it runs eagerly and keeps it where it is traced, and some
-    models work with the first alone.
+    It drops a mask without zeros where it runs eagerly and keeps it where it is traced, some models
+    make one of ones only where they run eagerly, and some work with the first or the second alone.
     """
-    owners = [sys.modules[name] for name in _MASKS if name in sys.modules]
+    questions = [
+        (owner, question)
+        for name, owner in list(sys.modules.items())
+        for question in _QUESTIONS
+        if name in _MASKS or (name.startswith("transformers.models.") and question == _QUESTIONS[0])
+        if question in vars(owner)
+    ]
     with ExitStack() as stack:
-        for owner in owners:
-            for question in ("is_tracing", "is_torchdynamo_exporting"):
-                if question in vars(owner):
-                    stack.enter_context(mock.patch.object(owner, question, return_value=False))
-        yield bool(owners)
+        for owner, question in questions:
+            stack.enter_context(mock.patch.object(owner, question, return_value=False))
+        yield bool(questions)
 
 
 @contextmanager

@@ -8,7 +8,17 @@ from jax import lax
 
 from .functional._distance import vector_norm
 
-__all__ = ["abs", "clamp", "masked_scatter", "max", "min", "norm", "unfold", "windows"]
+__all__ = [
+    "abs",
+    "clamp",
+    "masked_scatter",
+    "max",
+    "min",
+    "norm",
+    "scatter_reduce",
+    "unfold",
+    "windows",
+]
 
 Bound = jax.Array | float | None
 
@@ -47,6 +57,22 @@ def clamp(input: jax.Array, min: Bound = None, max: Bound = None) -> jax.Array:
     inside = (input >= low) & (input <= high)
     lost = jnp.isnan(input) | jnp.isnan(low) | jnp.isnan(high)
     return jnp.where(inside, input, jnp.where(lost, jnp.nan, bound))
+
+
+def fmax(input: jax.Array, other: jax.Array) -> jax.Array:
+    """The larger of two values, NaN left out; the twin of ``torch.fmax``.
+
+    Of equal values the first gets the gradient; ``jnp.fmax`` splits it.
+
+    >>> float(jax.grad(fmax)(1.0, 1.0)), float(fmax(1.0, jnp.nan))
+    (1.0, 1.0)
+    """
+    return jnp.where((input >= other) | jnp.isnan(other), input, other)
+
+
+def fmin(input: jax.Array, other: jax.Array) -> jax.Array:
+    """The smaller of two values, NaN left out; the twin of ``torch.fmin``."""
+    return jnp.where((input <= other) | jnp.isnan(other), input, other)
 
 
 def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Array:
@@ -118,12 +144,79 @@ def norm(
     return found if keepdim else found.squeeze(tuple(a % input.ndim for a in axes))
 
 
+def scatter_reduce(
+    input: jax.Array,
+    dim: int,
+    index: jax.Array,
+    src: jax.Array,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> jax.Array:
+    """Values reduced into the places that an index names; the twin of ``Tensor.scatter_reduce``.
+
+    Args:
+        reduce: "sum", "mean", "amax" or "amin".
+        include_self: False: the input's own values count only where nothing is put.
+
+    Equal largest (smallest) values share the gradient, as in torch.
+
+    >>> args = jnp.ones(3), 0, jnp.array([0, 0, 2]), jnp.array([4.0, 2.0, 8.0])
+    >>> scatter_reduce(*args, "mean", include_self=False).tolist()
+    [3.0, 1.0, 8.0]
+    """
+    if not input.ndim:
+        index, src = index.reshape(1), src.reshape(1)
+        return scatter_reduce(input[None], 0, index, src, reduce, include_self=include_self)[0]
+    src = src[tuple(slice(n) for n in index.shape)]
+    grid = list(jnp.indices(index.shape, sparse=True))
+    grid[dim] = index
+    count = jnp.zeros(input.shape, int).at[tuple(grid)].add(1)
+    own = jnp.full(input.shape, True) if include_self else count == 0
+    if reduce in ("sum", "mean"):
+        total = jnp.where(own, input, 0).at[tuple(grid)].add(src)
+        size = jnp.maximum(count + own, 1).astype(input.dtype)
+        whole = jnp.issubdtype(input.dtype, jnp.integer)
+        return total if reduce == "sum" else total // size if whole else total / size
+    if reduce not in ("amax", "amin"):
+        raise ValueError(f"scatter_reduce: expected sum, mean, amax or amin, got {reduce!r}.")
+    low, high = _range(input.dtype)
+    start = jnp.where(own, input, low if reduce == "amax" else high).at[tuple(grid)]
+    found = lax.stop_gradient(start.max(src) if reduce == "amax" else start.min(src))
+    if not jnp.issubdtype(input.dtype, jnp.floating):
+        return found
+    mine, theirs = own & (input == found), src == found[tuple(grid)]
+    shares = mine.astype(input.dtype).at[tuple(grid)].add(theirs.astype(input.dtype))
+    slope = jnp.where(mine, _slope(input), 0).at[tuple(grid)].add(jnp.where(theirs, _slope(src), 0))
+    return found + slope / jnp.maximum(shares, 1)
+
+
+def _range(dtype: jnp.dtype) -> tuple[float | int, float | int]:
+    """The smallest and the largest value."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return -jnp.inf, jnp.inf
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return False, True
+    return jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
+
+
+@jax.custom_jvp
+def _slope(x: jax.Array) -> jax.Array:
+    """Zero, with the derivative of ``x``."""
+    return jnp.zeros_like(x)
+
+
+_slope.defjvp(lambda primals, tangents: (jnp.zeros_like(primals[0]), tangents[0]))
+
+
 def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:
     """Overlapping windows along an axis, each along a new last axis; twin of ``Tensor.unfold``.
 
     >>> unfold(jnp.arange(5), 0, 3, 2).tolist()
     [[0, 1, 2], [2, 3, 4]]
     """
+    if not input.ndim:
+        return input[None][:size]
     axis = dimension % input.ndim
     return jnp.moveaxis(windows(input, axis, size, step), axis + 1, -1)
 

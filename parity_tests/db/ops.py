@@ -332,7 +332,7 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.to_dense() if tensor.is_sparse else tensor
     if tensor.dtype == torch.bfloat16:
         return np.array(tensor.float().numpy(), order="C").astype(jnp.bfloat16)
-    return np.array(tensor.numpy(), order="C")
+    return np.array(tensor.numpy(force=True), order="C")
 
 
 def to_flax(move: Move, array: np.ndarray) -> np.ndarray:

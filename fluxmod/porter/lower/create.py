@@ -76,7 +76,8 @@ def _eye(s: Scope, op: Op) -> str:
 
 @lower("scalar_tensor")
 def _scalar(s: Scope, op: Op) -> str:
-    return call("jnp.array", s.number(op, 0), _dtype(op))
+    same = isinstance(op.args[0], float) == op.out.dtype.is_floating_point
+    return call("jnp.array", s.number(op, 0), _dtype(op) if same else DTYPES[op.out.dtype])
 
 
 @lower("tril", "triu")
@@ -111,6 +112,8 @@ _FILLS = {
 @lower(*_FILLS)
 def _fill(s: Scope, op: Op) -> str:
     """Numbers drawn into an array, whose values do not matter."""
+    if not isinstance(op.args[0], Value):
+        raise NotImplementedError(f"{op.name} of a size")
     text, named = s(op.args[0]), {}
     for index, (theirs, (ours, default)) in enumerate(_FILLS[op.name].items(), 1):
         value = given(op, index, theirs, default)

@@ -18,8 +18,8 @@ _BINARY = {
     "subtract": "-", "divide": "/", "floor_divide": "//", "remainder": "%", "fmod": None,
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
     "__and__": "&", "__or__": "|", "__xor__": "^", "bitwise_and": "&", "bitwise_or": "|",
-    "logical_and": "&", "logical_or": "|", "bitwise_xor": "^", "__lshift__": "<<",
-    "__rshift__": ">>", "bitwise_left_shift": "<<", "bitwise_right_shift": ">>",
+    "bitwise_xor": "^", "__lshift__": "<<", "__rshift__": ">>",
+    "bitwise_left_shift": "<<", "bitwise_right_shift": ">>",
 }  # fmt: skip
 
 
@@ -73,15 +73,31 @@ def _neg(s: Scope, op: Op) -> str:
     return f"-{s(op.args[0])}"
 
 
-@lower("bitwise_not", "logical_not", elementwise=True)
+@lower("bitwise_not", elementwise=True)
 def _not(s: Scope, op: Op) -> str:
     return f"~{s(op.args[0])}"
+
+
+_LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^", "logical_not": "~"}
+
+
+@lower(*_LOGICAL, elementwise=True)
+def _logical(s: Scope, op: Op) -> str:
+    """An operator between bools; of other dtypes it would work on bits, or not at all."""
+    values = [s(value) for value in op.args]
+    if any(value.dtype != torch.bool for value in op.args):
+        return call(f"jnp.{op.name}", *values)
+    return (
+        f"{_LOGICAL[op.name]}{values[0]}"
+        if len(values) == 1
+        else f" {_LOGICAL[op.name]} ".join(values)
+    )
 
 
 _UNARY = {
     "exp": "jnp.exp", "log": "jnp.log", "sqrt": "jnp.sqrt",
     "sin": "jnp.sin", "cos": "jnp.cos", "tan": "jnp.tan",
-    "floor": "jnp.floor", "ceil": "jnp.ceil", "round": "jnp.round", "trunc": "jnp.trunc",
+    "floor": "jnp.floor", "ceil": "jnp.ceil", "trunc": "jnp.trunc",
     "square": "jnp.square", "reciprocal": "jnp.reciprocal", "erf": "jax.scipy.special.erf",
     "log1p": "jnp.log1p", "expm1": "jnp.expm1", "log2": "jnp.log2", "log10": "jnp.log10",
     "exp2": "jnp.exp2", "sinh": "jnp.sinh", "cosh": "jnp.cosh", "asin": "jnp.arcsin",
@@ -93,6 +109,12 @@ _UNARY = {
     "zeros_like": "jnp.zeros_like", "ones_like": "jnp.ones_like", "log_sigmoid": "F.logsigmoid",
     "nan_to_num": "jnp.nan_to_num", "deg2rad": "jnp.deg2rad", "empty_like": "jnp.zeros_like",
 }  # fmt: skip
+
+
+@lower("round", elementwise=True)
+def _round(s: Scope, op: Op) -> str:
+    decimals = op.kwargs.get("decimals", 0)
+    return call("jnp.round", s(op.args[0]), str(decimals) if decimals else "")
 
 
 def _unary(function: str) -> Any:
@@ -128,8 +150,8 @@ def _sign(s: Scope, op: Op) -> str:
 _BINARY_CALLS = {
     "maximum": "jnp.maximum", "minimum": "jnp.minimum", "atan2": "jnp.arctan2",
     "logaddexp": "jnp.logaddexp", "hypot": "jnp.hypot", "xlogy": "jax.scipy.special.xlogy",
-    "logical_xor": "jnp.logical_xor", "fmax": "jnp.fmax", "fmin": "jnp.fmin",
-    "min.other": "jnp.minimum", "max.other": "jnp.maximum", "polar": "_polar",
+    "fmax": "ops.fmax", "fmin": "ops.fmin",
+    "min.other": "jnp.minimum", "max.other": "jnp.maximum",
 }  # fmt: skip
 
 

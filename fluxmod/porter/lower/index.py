@@ -8,7 +8,7 @@ import torch
 
 from fluxmod.porter.ir import Op, Value
 
-from ._table import Scope, call, given, lower
+from ._table import Scope, call, given, lower, value_of
 from .shape import subscript
 
 
@@ -115,16 +115,25 @@ def _scatter_add(s: Scope, op: Op) -> str:
 
 @lower("scatter_reduce")
 def _scatter_reduce(s: Scope, op: Op) -> str:
-    verbs = {"sum": "add", "amax": "max", "amin": "min", "prod": "mul"}
-    return _along(s, op, verbs[op.args[4]])
+    value, dim, index, new, reduce = op.args[:5]
+    if reduce == "prod":
+        raise NotImplementedError("scatter_reduce with prod: JAX has no derivative of it")
+    own = None if given(op, 5, "include_self", True) else "False"
+    texts = s(value), str(dim), s(index), s(new), repr(reduce)
+    return call("ops.scatter_reduce", *texts, include_self=own)
 
 
 def _on_axis(verb: str) -> Any:
     def rule(s: Scope, op: Op) -> str:
         value, dim, index, new = op.args[:4]
-        dim %= value.rank
-        place = ", ".join([*[":"] * dim, s(index)])
-        return f"{s(value)}.at[{place}].{_verb(value, verb)}({s(new)})"
+        source = s(new) if isinstance(new, Value) else s.number(op, 3)
+        if (alpha := value_of(op.kwargs.get("alpha", 1))) != 1:
+            source = f"{alpha!r} * {source}"
+        if not value.rank:
+            shown, source = s(value), f"jnp.reshape({source}, ())"
+            return f"{shown} + {source}" if verb == "add" else call("jnp.full_like", shown, source)
+        place = ", ".join([*[":"] * (dim % value.rank), s(index)])
+        return f"{s(value)}.at[{place}].{_verb(value, verb)}({source})"
 
     return rule
 

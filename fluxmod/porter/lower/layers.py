@@ -55,10 +55,10 @@ for _d in ("1d", "2d", "3d"):
         _pool(f"max_pool{_d}", _MAX, _DEFAULTS, return_indices="True")
     )
     lower(f"avg_pool{_d}")(_pool(f"avg_pool{_d}", _AVG, _DEFAULTS))
-    for _kind in ("avg", "max"):
-        lower(f"adaptive_{_kind}_pool{_d}")(
-            _pool(f"adaptive_{_kind}_pool{_d}", ("output_size",), {})
-        )
+    lower(f"adaptive_avg_pool{_d}")(_pool(f"adaptive_avg_pool{_d}", ("output_size",), {}))
+    lower(f"adaptive_max_pool{_d}")(
+        _pool(f"adaptive_max_pool{_d}", ("output_size",), {}, return_indices="True")
+    )
 
 
 @lower("dropout", "alpha_dropout", "feature_alpha_dropout", "feature_dropout")
@@ -204,7 +204,10 @@ def _interpolate(mode: str) -> Any:
         factors = op.args[-1] if isinstance(op.args[-1], (list, tuple)) and size is None else None
         corners = next((a for a in op.args[2:] if isinstance(a, bool)), None)
         keywords: dict[str, Any] = {}
-        if size is not None:
+        scales = [] if corners else [a for a in op.args[2:] if isinstance(a, float)]
+        if size is not None and scales:
+            keywords["scale_factor"] = _plain(_belonging(op, scales))
+        elif size is not None:
             keywords["size"] = tuple_text(s.sizes(op))
         elif factors is not None:
             keywords["scale_factor"] = _plain(factors)
@@ -216,6 +219,16 @@ def _interpolate(mode: str) -> Any:
         )  # fmt: skip
 
     return rule
+
+
+def _belonging(op: Op, scales: list[float]) -> list[float]:
+    """The factors that an operator got beside a size, if they are those that give it."""
+    pairs = zip(op.args[0].shape[2:], op.out.shape[2:], strict=True)
+    if [int(value_of(n) * f) for (n, _), f in zip(pairs, scales, strict=True)] != [
+        value_of(n) for n in op.out.shape[2:]
+    ]:
+        raise NotImplementedError(f"{op.name} to a size, by factors that give another")
+    return scales
 
 
 for _op, _mode in {

@@ -80,7 +80,12 @@ def _view_as_real(s: Scope, op: Op) -> str:
 
 @lower("complex")
 def _complex(s: Scope, op: Op) -> str:
-    return call("jax.lax.complex", s(op.args[0]), s(op.args[1]))
+    real, imag = op.args[:2]
+    if real.dtype != imag.dtype:
+        raise NotImplementedError(f"complex of {real.dtype} and {imag.dtype}")
+    if real.shape == imag.shape:
+        return call("jax.lax.complex", s(real), s(imag))
+    return f"jax.lax.complex(*jnp.broadcast_arrays({s(real)}, {s(imag)}))"
 
 
 @lower("polar")

@@ -97,9 +97,8 @@ def _spread(s: Scope, op: Op) -> str:
 @lower("logsumexp")
 def _logsumexp(s: Scope, op: Op) -> str:
     keep = "True" if given(op, 2, "keepdim", False) else None
-    return call(
-        "jax.scipy.special.logsumexp", s(op.args[0]), axis=_axis(given(op, 1, "dim")), keepdims=keep
-    )
+    axis = None if has_no_axes(op) else _axis(given(op, 1, "dim"))
+    return call("jax.scipy.special.logsumexp", s(op.args[0]), axis=axis, keepdims=keep)
 
 
 def _order(order: Any) -> str:
