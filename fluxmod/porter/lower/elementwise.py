@@ -104,11 +104,18 @@ _UNARY = {
     "acos": "jnp.arccos", "atan": "jnp.arctan", "isnan": "jnp.isnan", "isinf": "jnp.isinf",
     "isfinite": "jnp.isfinite", "real": "jnp.real", "imag": "jnp.imag", "angle": "jnp.angle",
     "_conj": "jnp.conj", "conj": "jnp.conj", "erfinv": "jax.scipy.special.erfinv",
-    "detach": "jax.lax.stop_gradient", "sinc": "jnp.sinc", "lgamma": "jax.scipy.special.gammaln",
+    "detach": "jax.lax.stop_gradient", "sinc": "jnp.sinc",
     "atanh": "jnp.arctanh", "asinh": "jnp.arcsinh", "acosh": "jnp.arccosh",
     "zeros_like": "jnp.zeros_like", "ones_like": "jnp.ones_like", "log_sigmoid": "F.logsigmoid",
     "nan_to_num": "jnp.nan_to_num", "deg2rad": "jnp.deg2rad", "empty_like": "jnp.zeros_like",
 }  # fmt: skip
+
+
+@lower("lgamma", elementwise=True)
+def _lgamma(s: Scope, op: Op) -> str:
+    if op.args[0].dtype == torch.bool:
+        raise NotImplementedError("lgamma of bools")
+    return call("jax.scipy.special.gammaln", s(op.args[0]))
 
 
 @lower("round", elementwise=True)

@@ -43,7 +43,10 @@ def _take(s: Scope, op: Op) -> str:
 
 @lower("take_along_dim")
 def _take_along(s: Scope, op: Op) -> str:
-    return call("jnp.take_along_axis", s(op.args[0]), s(op.args[1]), axis=str(op.args[2]))
+    values, index, dim = s(op.args[0]), s(op.args[1]), given(op, 2, "dim")
+    if dim is None:
+        return f"{values}.ravel()[{index}.ravel()]"
+    return call("jnp.take_along_axis", values, index, axis=str(dim))
 
 
 @lower("index_put")
@@ -118,6 +121,8 @@ def _scatter_reduce(s: Scope, op: Op) -> str:
     value, dim, index, new, reduce = op.args[:5]
     if reduce == "prod":
         raise NotImplementedError("scatter_reduce with prod: JAX has no derivative of it")
+    if value.dtype == torch.bool:
+        raise NotImplementedError("scatter_reduce of bools")
     own = None if given(op, 5, "include_self", True) else "False"
     texts = s(value), str(dim), s(index), s(new), repr(reduce)
     return call("ops.scatter_reduce", *texts, include_self=own)
@@ -132,6 +137,8 @@ def _on_axis(verb: str) -> Any:
         if not value.rank:
             shown, source = s(value), f"jnp.reshape({source}, ())"
             return f"{shown} + {source}" if verb == "add" else call("jnp.full_like", shown, source)
+        if isinstance(new, Value) and new.rank not in (0, value.rank):
+            raise NotImplementedError(f"{op.name} of arrays of {value.rank} and {new.rank} axes")
         place = ", ".join([*[":"] * (dim % value.rank), s(index)])
         return f"{s(value)}.at[{place}].{_verb(value, verb)}({source})"
 

@@ -69,6 +69,8 @@ def _dropout(s: Scope, op: Op) -> str:
         if maps not in (1, 2, 3):
             raise NotImplementedError(f"feature_dropout of {op.args[0].rank} axes")
         name = f"dropout{maps}d"
+    if name == "feature_alpha_dropout" and op.args[0].rank < 2:
+        raise NotImplementedError(f"feature_alpha_dropout of {op.args[0].rank} axes")
     p = s.number(op, 1)
     training = s.training(op, 2)  # type: ignore[attr-defined]
     return call(f"F.{name}", s(op.args[0]), p, training, rngs=s.rngs())

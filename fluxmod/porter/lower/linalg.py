@@ -58,7 +58,9 @@ def _fft(name: str) -> Any:
             keywords = {"s": size and str(tuple(size)), "axes": dim and str(tuple(dim))}
         else:
             keywords = {"n": size and str(size), "axis": None if dim in (None, -1) else str(dim)}
-        return call(f"jnp.fft.{name}", s(op.args[0]), **keywords, norm=norm and repr(norm))
+        of_two = not plural or dim is None or len(dim) == 2
+        function = name if of_two else f"{name[:-1]}n"  # torch's fft2 takes any number of axes
+        return call(f"jnp.fft.{function}", s(op.args[0]), **keywords, norm=norm and repr(norm))
 
     return rule
 

@@ -25,10 +25,13 @@ def _method(name: str, place: int = 1) -> Any:
         keep = given(op, place + 1, "keepdim", False)
         dtype = op.kwargs.get("dtype")
         text = s(op.args[0])
+        verb = name
         if name in ("sum", "prod") and op.args[0].dtype == torch.bool:
             dtype = torch.int32
+            if op.out.dtype == torch.bool:
+                verb, dtype = {"sum": "any", "prod": "all"}[name], None
         return call(
-            f"{text}.{name}",
+            f"{text}.{verb}",
             axis=None if has_no_axes(op) else _axis(given(op, place, "dim")),
             dtype=None if dtype is None else DTYPES[dtype].replace("int64", "int32"),
             keepdims="True" if keep else None,
@@ -89,7 +92,7 @@ def _spread(s: Scope, op: Op) -> str:
     return call(
         f"{s(op.args[0])}.{name}",
         axis=_axis(dims),
-        ddof=None if not correction else str(int(correction)),
+        ddof=None if not correction else f"{correction:g}",
         keepdims="True" if keep else None,
     )
 
