@@ -192,6 +192,8 @@ def _sort(s: Scope, op: Op) -> str:
 @lower("argsort")
 def _argsort(s: Scope, op: Op) -> str:
     descending = "True" if given(op, 2, "descending", False) else None
+    if has_no_axes(op):
+        return f"jnp.zeros_like({s(op.args[0])}, int)"
     return call(
         "jnp.argsort", s(op.args[0]), axis=str(given(op, 1, "dim", -1)), descending=descending
     )
