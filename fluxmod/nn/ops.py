@@ -159,7 +159,8 @@ def scatter_reduce(
         reduce: "sum", "mean", "amax" or "amin".
         include_self: False: the input's own values count only where nothing is put.
 
-    Equal largest (smallest) values share the gradient, as in torch.
+    Equal largest (smallest) values share the gradient, as in torch; the input's own takes its share
+    even where it does not count.
 
     >>> args = jnp.ones(3), 0, jnp.array([0, 0, 2]), jnp.array([4.0, 2.0, 8.0])
     >>> scatter_reduce(*args, "mean", include_self=False).tolist()
@@ -185,9 +186,13 @@ def scatter_reduce(
     found = lax.stop_gradient(start.max(src) if reduce == "amax" else start.min(src))
     if not jnp.issubdtype(input.dtype, jnp.floating):
         return found
-    mine, theirs = own & (input == found), src == found[tuple(grid)]
+    mine, theirs = input == found, src == found[tuple(grid)]
     shares = mine.astype(input.dtype).at[tuple(grid)].add(theirs.astype(input.dtype))
-    slope = jnp.where(mine, _slope(input), 0).at[tuple(grid)].add(jnp.where(theirs, _slope(src), 0))
+    slope = (
+        jnp.where(own & mine, _slope(input), 0)
+        .at[tuple(grid)]
+        .add(jnp.where(theirs, _slope(src), 0))
+    )
     return found + slope / jnp.maximum(shares, 1)
 
 
@@ -206,7 +211,11 @@ def _slope(x: jax.Array) -> jax.Array:
     return jnp.zeros_like(x)
 
 
-_slope.defjvp(lambda primals, tangents: (jnp.zeros_like(primals[0]), tangents[0]))
+@_slope.defjvp
+def _slope_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return _slope(primals[0]), tangents[0]
 
 
 def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:

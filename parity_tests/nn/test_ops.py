@@ -95,3 +95,44 @@ def same_slopes(torch_side, jax_side, inputs, dtype):
         np.testing.assert_array_equal(
             np.asarray(slope, float)[number], tensor.grad.double()[number]
         )
+
+
+@pytest.mark.parametrize("name", ["fmax", "fmin"])
+def test_of_equal_values_the_first_gets_the_gradient(name):
+    pairs = np.array([[a, b] for a in KINKS for b in KINKS]).T
+    theirs = [torch.tensor(side, requires_grad=True) for side in pairs]
+    want = getattr(torch, name)(*theirs)
+    torch.nan_to_num(want, 0, 0, 0).sum().backward()
+    finite = np.isfinite(want.detach().numpy())
+    with jax.enable_x64(True):
+        ours = getattr(ops, name)
+        given = [jax.numpy.asarray(side) for side in pairs]
+        slopes = jax.grad(lambda *x: jax.numpy.where(finite, ours(*x), 0).sum(), (0, 1))(*given)
+        np.testing.assert_array_equal(ours(*given), want.detach())
+    for slope, tensor in zip(slopes, theirs, strict=True):
+        np.testing.assert_array_equal(slope, tensor.grad)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax", "amin"])
+def test_values_scattered_with_ties_are_torchs(reduce, include_self):
+    rng = np.random.default_rng(0)
+    x, new = (rng.integers(-2, 3, shape).astype(float) for shape in ((4, 5), (6, 3)))
+    index, weights = rng.integers(0, 4, (6, 3)), rng.standard_normal((4, 5))
+    tensors = [torch.tensor(a, requires_grad=True) for a in (x, new)]
+    want = tensors[0].scatter_reduce(
+        0, torch.from_numpy(index), tensors[1], reduce, include_self=include_self
+    )
+    (want * torch.from_numpy(weights)).sum().backward()
+    with jax.enable_x64(True):
+
+        def ours(x, new):
+            return ops.scatter_reduce(x, 0, index, new, reduce, include_self=include_self)
+
+        got = ours(jax.numpy.asarray(x), jax.numpy.asarray(new))
+        slopes = jax.grad(lambda *given: (ours(*given) * weights).sum(), (0, 1))(
+            jax.numpy.asarray(x), jax.numpy.asarray(new)
+        )
+    np.testing.assert_allclose(got, want.detach(), rtol=1e-15)
+    for slope, tensor in zip(slopes, tensors, strict=True):
+        np.testing.assert_allclose(slope, tensor.grad, rtol=1e-14)

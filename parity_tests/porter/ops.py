@@ -86,8 +86,6 @@ VALUES = "index .* is out of bounds"
 BEYOND = {
     "L2": {
         "erfinv": "its derivative is computed from its value, which XLA rounds once more",
-        "nn.functional.elu": "of single numbers: the derivative of expm1 is its value plus one",
-        "nn.functional.selu": "the same",
         "nn.functional.cosine_similarity": "of single numbers: its gradient is rounding alone",
         "nn.functional.hinge_embedding_loss": "a sum of numbers of which most cancels",
     },

@@ -87,7 +87,7 @@ def line(name: str, model: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -
     own = torch_classes(model)
     theirs = sum(counted(inspect.getsource(c)) for c in own)
     info = of(ported)
-    options = parity.Options(levels=LEVELS, per_module=False)
+    options = parity.Options(levels=LEVELS)
     worst, verdict = _certificate(model, ported, args, kwargs, options)
     return Line(
         name,

@@ -36,8 +36,21 @@ def _elu(x: jax.Array, alpha: float, scale: float = 1.0) -> jax.Array:
     """``scale * alpha * expm1(x)`` up to 0, ``scale * x`` above."""
     low = x <= 0
     # the branch not taken must not overflow: its gradient would be 0 * inf
-    bent = jnp.expm1(jnp.where(low, x, 0)) * (alpha * scale)
+    bent = _expm1(jnp.where(low, x, 0)) * (alpha * scale)
     return jnp.where(low, bent, x * scale)
+
+
+@jax.custom_jvp
+def _expm1(x: jax.Array) -> jax.Array:
+    """``jnp.expm1``, whose own derivative, its value plus one, cancels far below zero."""
+    return jnp.expm1(x)
+
+
+@_expm1.defjvp
+def _expm1_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return _expm1(primals[0]), tangents[0] * jnp.exp(primals[0])
 
 
 @elementwise()
