@@ -10,7 +10,8 @@ from unittest import mock
 
 __all__ = ["as_eager", "without_cache"]
 
-_QUESTIONS = ("is_torchdynamo_compiling", "is_torchdynamo_exporting", "is_tracing")
+_COMPILING = "is_torchdynamo_compiling"
+_QUESTIONS = (_COMPILING, "is_torchdynamo_exporting", "is_tracing")
 _MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
 
 
@@ -25,7 +26,7 @@ def as_eager() -> Iterator[bool]:
         (owner, question)
         for name, owner in list(sys.modules.items())
         for question in _QUESTIONS
-        if name in _MASKS or (name.startswith("transformers.models.") and question == _QUESTIONS[0])
+        if name in _MASKS or (name.startswith("transformers.models.") and question == _COMPILING)
         if question in vars(owner)
     ]
     with ExitStack() as stack:

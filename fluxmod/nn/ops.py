@@ -11,6 +11,8 @@ from .functional._distance import vector_norm
 __all__ = [
     "abs",
     "clamp",
+    "fmax",
+    "fmin",
     "masked_scatter",
     "max",
     "min",

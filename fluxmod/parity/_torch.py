@@ -96,58 +96,38 @@ def run_torch(
     inputs alone that take none; the run notes it.
     """
 
-    def run(leaf: Callable[..., torch.Tensor]) -> Run:
-        return _run(
-            module, args, kwargs, dtype, seed, training, rng_state, record_calls, cotangent, device,
-            leaf,
-        )  # fmt: skip
+    def forward(leaf: Callable[..., torch.Tensor]) -> tuple[Any, ...]:
+        twin = copied(module).to(device=device, dtype=dtype)
+        twin.train(training)
+        twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
+        inputs = map_leaves(args, lambda a: leaf(a, dtype, device))
+        named = map_leaves(dict(kwargs), lambda a: leaf(a, dtype, device))
+        recorder = Recorder()
+        calls: dict[str, Call] = {}
+        with ExitStack() as stack:
+            devices = list(range(torch.cuda.device_count())) if device != "cpu" else []
+            stack.enter_context(torch.random.fork_rng(devices=devices))
+            torch.manual_seed(seed) if rng_state is None else torch.set_rng_state(rng_state)
+            if record_calls:
+                stack.enter_context(_recording_calls(twin, calls))
+            # torch.cond compiles itself, which no dispatch mode outlives; it means just this
+            stack.enter_context(mock.patch.object(torch, "cond", _cond))
+            stack.enter_context(float64_kernels())
+            with recorder:
+                result = twin(*map_leaves(inputs, _copy), **map_leaves(named, _copy))
+        return twin, inputs, named, recorder, calls, dict(leaves(result))
 
+    notes = []
     try:
-        return run(_leaf)
+        twin, inputs, named, recorder, calls, outputs = forward(_leaf)
     except RuntimeError as error:
         if "requires_grad flags of leaf variables" not in str(error):
             raise
-    found = run(to_tensor)
-    found.notes.append(NO_INPUT_GRADIENT)
-    return found
-
-
-def _run(
-    module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    dtype: torch.dtype,
-    seed: int,
-    training: bool,
-    rng_state: torch.Tensor | None,
-    record_calls: bool,
-    cotangent: dict[str, np.ndarray] | None,
-    device: str,
-    leaf: Callable[..., torch.Tensor],
-) -> Run:
-    twin = copied(module).to(device=device, dtype=dtype)
-    twin.train(training)
-    twin.requires_grad_(True) if _all_float(twin) else _require_float_grads(twin)
-    inputs = map_leaves(args, lambda a: leaf(a, dtype, device))
-    named = map_leaves(dict(kwargs), lambda a: leaf(a, dtype, device))
-    recorder = Recorder()
-    calls: dict[str, Call] = {}
-    with ExitStack() as stack:
-        devices = list(range(torch.cuda.device_count())) if device != "cpu" else []
-        stack.enter_context(torch.random.fork_rng(devices=devices))
-        torch.manual_seed(seed) if rng_state is None else torch.set_rng_state(rng_state)
-        if record_calls:
-            stack.enter_context(_recording_calls(twin, calls))
-        # torch.cond compiles itself, which no dispatch mode outlives; it means just this
-        stack.enter_context(mock.patch.object(torch, "cond", _cond))
-        stack.enter_context(float64_kernels())
-        with recorder:
-            result = twin(*map_leaves(inputs, _copy), **map_leaves(named, _copy))
-    outputs = dict(leaves(result))
+        twin, inputs, named, recorder, calls, outputs = forward(to_tensor)
+        notes.append(NO_INPUT_GRADIENT)
     run = Run({name: as_numpy(value) for name, value in outputs.items()}, masks=recorder.masks)
     run.calls = calls
-    if recorder.narrowed:
-        run.notes.append(NARROWED)
+    run.notes += [NARROWED, *notes] if recorder.narrowed else notes
     run.buffers = {name: as_numpy(b) for name, b in _persistent_buffers(twin)}
     ct = cotangents(run.outputs, seed) if cotangent is None else cotangent
     _backward(run, twin, outputs, ct, inputs, named)

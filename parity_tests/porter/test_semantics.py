@@ -855,6 +855,16 @@ def test_texts_are_one_where_only_a_name_tells_them_apart(nested, named, same):
     assert _folds(nested, named) is same
 
 
+class Corrected(nn.Module):
+    def forward(self, x):
+        return x.var(0, correction=1.23456789)
+
+
+def test_a_correction_keeps_its_digits():
+    x = torch.randn(5, 3)
+    assert "ddof=1.23456789" in porter.translate(Corrected(), x).text
+
+
 class LayerDrop(Linear):
     def __init__(self, rate):
         super().__init__()

@@ -72,6 +72,11 @@ def _verb(value: Value, verb: str) -> str:
     return "max" if verb == "add" and value.dtype == torch.bool else verb
 
 
+def _into_number(verb: str, number: str, source: str) -> str:
+    """Of an array without axes there is one place."""
+    return f"{number} + {source}" if verb == "add" else call("jnp.full_like", number, source)
+
+
 def _along(s: Scope, op: Op, verb: str) -> str:
     value, dim, index, new = op.args[:4]
     whole = not value.dtype.is_floating_point and not value.dtype.is_complex
@@ -79,10 +84,7 @@ def _along(s: Scope, op: Op, verb: str) -> str:
         new = bool(new) if value.dtype == torch.bool else int(new)
     source = s(new)
     if not value.rank:
-        if verb not in ("add", "set"):
-            raise NotImplementedError(f"scatter with {verb} into a number")
-        shown = s(value)
-        return f"{shown} + {source}" if verb == "add" else call("jnp.full_like", shown, source)
+        return _into_number(verb, s(value), source)
     if isinstance(new, Value) and new.shape != index.shape:
         cut = ", ".join(f":{n}" for n in index.shape)
         source = f"{source}[{cut}]"
@@ -135,8 +137,7 @@ def _on_axis(verb: str) -> Any:
         if (alpha := value_of(op.kwargs.get("alpha", 1))) != 1:
             source = f"{alpha!r} * {source}"
         if not value.rank:
-            shown, source = s(value), f"jnp.reshape({source}, ())"
-            return f"{shown} + {source}" if verb == "add" else call("jnp.full_like", shown, source)
+            return _into_number(verb, s(value), f"jnp.reshape({source}, ())")
         if isinstance(new, Value) and new.rank not in (0, value.rank):
             raise NotImplementedError(f"{op.name} of arrays of {value.rank} and {new.rank} axes")
         place = ", ".join([*[":"] * (dim % value.rank), s(index)])

@@ -225,10 +225,9 @@ def _interpolate(mode: str) -> Any:
 
 def _belonging(op: Op, scales: list[float]) -> list[float]:
     """The factors that an operator got beside a size, if they are those that give it."""
-    pairs = zip(op.args[0].shape[2:], op.out.shape[2:], strict=True)
-    if [int(value_of(n) * f) for (n, _), f in zip(pairs, scales, strict=True)] != [
-        value_of(n) for n in op.out.shape[2:]
-    ]:
+    sizes = [value_of(n) for n in op.args[0].shape[2:]]
+    given = [int(n * f) for n, f in zip(sizes, scales, strict=True)]
+    if given != [value_of(n) for n in op.out.shape[2:]]:
         raise NotImplementedError(f"{op.name} to a size, by factors that give another")
     return scales
 

@@ -88,11 +88,12 @@ def _spread(s: Scope, op: Op) -> str:
         correction = int(op.args[2])
     if "unbiased" in op.kwargs:
         correction = int(op.kwargs["unbiased"])
+    ddof = int(correction) if correction == int(correction) else correction
     keep = given(op, 3, "keepdim", False)
     return call(
         f"{s(op.args[0])}.{name}",
         axis=_axis(dims),
-        ddof=None if not correction else f"{correction:g}",
+        ddof=repr(ddof) if ddof else None,
         keepdims="True" if keep else None,
     )
 
