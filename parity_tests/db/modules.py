@@ -258,7 +258,7 @@ def semantics(case: Case, theirs: torch.nn.Module, ours: Any) -> float:
 def _flax_run(
     case: Case, ours: Any, arrays: Any, floats: Any, weights: Any, masks: Any
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Gradients and outputs of our layer; its buffers are updated in place."""
+    """Gradients and outputs of our layer; what the call changes is changed in place."""
     graph, params, rest = nnx.split(ours, nnx.Param, ...)
     axes = axes_of(ours)
     xs = flax_inputs(ours, arrays)
@@ -273,7 +273,7 @@ def _flax_run(
         with replay(masks):
             outputs = call_flax(model, case, given)
         value = sum((jnp.vdot(outputs[i], w) for i, w in moved.items()), start=jnp.zeros(()))
-        return value, (outputs, nnx.split(model, nnx.Param, ...)[2])
+        return value, (outputs, nnx.state(model))
 
     work = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True), compiler_options=FAST_COMPILE)
     (grads, by_input), (outputs, after) = work(params, [xs[i] for i in floats])

@@ -155,14 +155,27 @@ CHECKS: dict[str, Callable[[Case], Any]] = {
     "repr": printed,
     "float32": float32,
 }
-TOGETHER = {"whole": whole}
-"""Structure, float64 with all gradients and state, and float32, in two compiled programs."""
 
 
-def run_briefly(case: Case) -> None:
-    """Everything in the two programs of ``whole``, the structure, and weights there and back."""
-    for check in ("shape_dtype", "whole", "round_trip"):
-        run(case, check)
+def briefly(case: Case) -> None:
+    """Shapes, weights there and back, and all that ``whole`` finds with two compiled programs.
+
+    Those are the text, outputs, gradients and state in float64, and float32 outputs.
+    """
+    for check in (shape_dtype, whole, round_trip):
+        check(case)
+
+
+TOGETHER = {"whole": whole, "briefly": briefly}
+
+
+def case_and_check(cases: Sequence[Case]) -> list[tuple[Case, str]]:
+    """Parameters of a test: each case briefly, each eighth by every check on its own as well."""
+    return [
+        (case, check)
+        for i, case in enumerate(cases)
+        for check in ("briefly", *(CHECKS if i % 8 == 0 else ()))
+    ]
 
 
 def run(case: Case, check: str) -> None:

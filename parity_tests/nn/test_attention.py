@@ -12,7 +12,7 @@ from torch import nn as tnn
 
 from fluxmod import nn
 from fluxmod.convert import to_flax
-from parity_tests.nn.cases import CHECKS, Case, run, run_briefly
+from parity_tests.nn.cases import Case, case_and_check, run
 from parity_tests.nn.replayed import replayed
 
 # L 4, S 6, N 2, H 3, E 12 (head width 4): all differ
@@ -113,14 +113,8 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_layer(case):
-    run_briefly(case)
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES[::8], ids=str)
-def test_every_check(case, check):
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
+def test_layer(case, check):
     run(case, check)
 
 

@@ -7,7 +7,7 @@ from torch import nn as tnn
 
 from fluxmod import nn
 from fluxmod._errors import LayoutError
-from parity_tests.nn.cases import CHECKS, Case, both_raise, run, run_briefly
+from parity_tests.nn.cases import Case, both_raise, case_and_check, run
 
 X1, X2, X3 = (2, 4, 11), (2, 4, 9, 7), (2, 4, 5, 7, 6)
 
@@ -100,18 +100,12 @@ REFUSED = [
 
 # torch, once per process: it says that it copies the input for an even kernel
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_layer(case):
-    run_briefly(case)
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES[::8], ids=str)
-def test_every_check(case, check):
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
+def test_layer(case, check):
     run(case, check)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_refused_as_in_torch(case):
     both_raise(case, ValueError)

@@ -15,7 +15,7 @@ from fluxmod import nn
 from fluxmod._errors import ReplayError
 from fluxmod.nn import functional as F
 from fluxmod.nn._random import replay
-from parity_tests.nn.cases import CHECKS, Case, run
+from parity_tests.nn.cases import Case, case_and_check, run
 from parity_tests.nn.twins import input_to_torch_axes, to_flax_axes
 
 PAIRS = {
@@ -53,8 +53,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)
 

@@ -10,7 +10,7 @@ from torch import nn as tnn
 
 from fluxmod import convert, nn
 from parity_tests.compare import bitwise
-from parity_tests.nn.cases import CHECKS, Case, Ints, both_raise, run
+from parity_tests.nn.cases import Case, Ints, both_raise, case_and_check, run
 from parity_tests.nn.twins import build
 
 
@@ -49,8 +49,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)
 
@@ -141,8 +140,7 @@ BAGS = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", BAGS, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(BAGS), ids=str)
 def test_bags(case, check):
     run(case, check)
 

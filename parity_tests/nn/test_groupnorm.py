@@ -13,7 +13,7 @@ from torch import nn as tnn
 from fluxmod import convert, nn
 from fluxmod._errors import LayoutError
 from parity_tests.compare import as_array, bitwise, same
-from parity_tests.nn.cases import CHECKS, Case, both_raise, run
+from parity_tests.nn.cases import Case, both_raise, case_and_check, run
 from parity_tests.nn.twins import (
     build,
     call_flax,
@@ -69,8 +69,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)
 

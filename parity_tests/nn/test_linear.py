@@ -4,7 +4,7 @@ import pytest
 from torch import nn as tnn
 
 from fluxmod import nn
-from parity_tests.nn.cases import CHECKS, Case, run
+from parity_tests.nn.cases import Case, case_and_check, run
 
 CASES = [
     Case("plain", tnn.Linear, nn.Linear, (3, 5), x=(4, 3)),
@@ -20,7 +20,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)

@@ -11,7 +11,7 @@ from torch import nn as tnn
 
 from fluxmod import nn
 from parity_tests.compare import as_array
-from parity_tests.nn.cases import CHECKS, Case, both_raise, run
+from parity_tests.nn.cases import Case, both_raise, case_and_check, run
 from parity_tests.nn.twins import build, call_flax, call_torch, flax_inputs, inputs
 
 
@@ -57,8 +57,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)
 

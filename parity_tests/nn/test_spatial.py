@@ -15,7 +15,7 @@ from fluxmod._errors import LayoutError
 from fluxmod.nn import functional as F
 from fluxmod.nn.functional._resample import nearest_index
 from parity_tests.compare import any_algorithm, same
-from parity_tests.nn.cases import Case, run
+from parity_tests.nn.cases import Case, case_and_check, run
 
 CHECKS = ("shape_dtype", "forward", "input_grads", "jit", "split_merge", "repr", "float32")
 
@@ -48,8 +48,7 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", LAYERS, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(LAYERS), ids=str)
 def test_layer(case, check):
     run(case, check)
 

@@ -11,7 +11,7 @@ from torch import nn as tnn
 
 from fluxmod import convert, nn
 from parity_tests.compare import bitwise, same
-from parity_tests.nn.cases import CHECKS, Case, both_raise, run
+from parity_tests.nn.cases import Case, both_raise, case_and_check, run
 from parity_tests.nn.twins import build, call_flax, flax_inputs, inputs
 
 
@@ -29,8 +29,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "check"), case_and_check(CASES), ids=str)
 def test_layer(case, check):
     run(case, check)
 

@@ -11,7 +11,7 @@ from flax import nnx
 from torch import nn as tnn
 
 from fluxmod import convert, nn
-from parity_tests.nn.cases import CHECKS, Case, run, run_briefly
+from parity_tests.nn.cases import Case, case_and_check, run
 from parity_tests.nn.replayed import replayed
 
 # torch explains at length why its fast path is off
@@ -134,14 +134,8 @@ FEW = ["whole", "round_trip"]
 LAYERS = [c for c in CASES if "-layer-" in c.id]
 
 
-@pytest.mark.parametrize("case", LAYERS, ids=str)
-def test_layer(case):
-    run_briefly(case)
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", LAYERS[::8], ids=str)
-def test_every_check(case, check):
+@pytest.mark.parametrize(("case", "check"), case_and_check(LAYERS), ids=str)
+def test_layer(case, check):
     run(case, check)
 
 
