@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .ir import Size
+from .modes import folds
 from .specs import Instance
 from .words import Body, literal
 
@@ -62,60 +63,96 @@ def group_instances(instances: list[Instance]) -> list[Group]:
 
 
 def _merge_optional(groups: list[Group]) -> list[Group]:
-    """Join classes that differ only in a child that some instances do not have."""
-    kept: list[Group] = []
-    for group in groups:
-        partner = next((g for g in kept if g.cls is group.cls and _joined(g, group)), None)
-        if partner is None:
-            kept.append(group)
-    merged: list[Group] = []
-    for group in kept:
-        if not any(g.cls is group.cls and _flagged(g, group) for g in merged):
-            merged.append(group)
-    return merged
+    """Join classes that differ in words alone, in a child that some lack, or by an attribute."""
+    for joined in (_reworded, _joined, _flagged):
+        kept: list[Group] = []
+        for group in groups:
+            if not any(g.cls is group.cls and joined(g, group) for g in kept):
+                kept.append(group)
+        groups = kept
+    return groups
+
+
+def _reworded(first: Group, second: Group) -> bool:
+    """Try to make one class of two, where one names a value that the other nests."""
+    if [*first.instances[0].attributes] != [*second.instances[0].attributes]:
+        return False
+    texts = _texts(first, second)
+    if texts is None:
+        return False
+    for nested, named in (texts, texts[::-1]):
+        if folds(nested, named):
+            _unite(first, second, named)
+            return True
+    return False
 
 
 def _flagged(first: Group, second: Group) -> bool:
-    """Try to make one class of two that a flag of the module tells apart."""
+    """Try to make one class of two that an attribute of the module tells apart."""
     sets = [set(g.instances[0].attributes) for g in (first, second)]
-    bodies = [[b for i in g.instances for b in i.bodies[:1]] for g in (first, second)]
-    nested = sets[0] <= sets[1] or sets[1] <= sets[0]
-    if not all(bodies) or not nested or first.signature != second.signature:
+    texts = _texts(first, second)
+    told = _flag(first, second)
+    if texts is None or told is None or not (sets[0] <= sets[1] or sets[1] <= sets[0]):
         return False
-    flag = _flag(first, second)
-    on, off = (_spelled_out(each) for each in bodies)
-    if flag is None or on is None or off is None:
-        return False
-    if not getattr(first.instances[0].module, flag):
-        on, off = off, on
-    first.lines = branched(on, off, f"self.{flag}")
-    first.instances = first.instances + second.instances
-    if sets[0] < sets[1]:  # the constructor follows the first instance
-        first.instances = first.instances[::-1]
-    body = first.instances[0].bodies[0]
-    for each in (b for found in bodies for b in found):
-        body.attrs.update(each.attrs)
-        body.rngs = body.rngs or each.rngs
-        each.lines, each.literals = _in_place(each), []
-    body.attrs[flag] = getattr(first.instances[0].module, flag)
-    for instance in first.instances:
-        instance.group = first
+    name, condition, first_meets_it = told
+    on, off = texts if first_meets_it else texts[::-1]
+    # the constructor follows the first instance, which has all children
+    _unite(first, second, branched(on, off, condition), second_leads=sets[0] < sets[1])
+    leader = first.instances[0]
+    leader.bodies[0].attrs[name] = getattr(leader.module, name)
     return True
 
 
-def _flag(first: Group, second: Group) -> str | None:
-    """A flag that forward reads, with one value in each of two groups."""
+def _texts(first: Group, second: Group) -> tuple[list[str], list[str]] | None:
+    """The lines of two groups with numbers in place, None where one has no such single text."""
+    if first.signature != second.signature:
+        return None
+    bodies = [[b for i in g.instances for b in i.bodies[:1]] for g in (first, second)]
+    if not all(bodies):
+        return None
+    texts = [_spelled_out(each) for each in bodies]
+    return None if texts[0] is None or texts[1] is None else (texts[0], texts[1])
+
+
+def _unite(first: Group, second: Group, lines: list[str], *, second_leads: bool = False) -> None:
+    """The first group takes the second's instances; both have these lines."""
+    first.lines = lines
+    first.instances = first.instances + second.instances
+    if second_leads:
+        first.instances = first.instances[::-1]
+    body = first.instances[0].bodies[0]
+    for each in (b for i in first.instances for b in i.bodies[:1]):
+        body.attrs.update(each.attrs)
+        body.rngs = body.rngs or each.rngs
+        each.lines, each.literals = list(lines), []
+    for instance in first.instances:
+        instance.group = first
+
+
+def _flag(first: Group, second: Group) -> tuple[str, str, bool] | None:
+    """An attribute that forward reads and that tells two groups apart.
+
+    A bool with one value in each, or a number that is zero in one of them alone.
+
+    Returns:
+        its name, a condition, and whether it is the first group that meets the condition.
+    """
     try:
         source = inspect.getsource(first.instances[0].module.forward)
     except (OSError, TypeError):
         return None
     for name in re.findall(r"\bself\.(\w+)", source):
-        values = [
-            {v if type(v := vars(i.module).get(name)) is bool else None for i in g.instances}
-            for g in (first, second)
-        ]
-        if name != "training" and values in ([{True}, {False}], [{False}, {True}]):
-            return str(name)
+        values = [[vars(i.module).get(name) for i in g.instances] for g in (first, second)]
+        kinds = {type(v) for each in values for v in each}
+        if name == "training" or len(kinds) != 1 or not kinds <= {bool, float, int}:
+            continue
+        truths = [{bool(v) for v in each} for each in values]
+        if truths not in ([{True}, {False}], [{False}, {True}]):
+            continue
+        if kinds == {bool}:
+            return name, f"self.{name}", truths[0] == {True}
+        zero = values[0][0] if truths[0] == {False} else values[1][0]
+        return name, f"self.{name} == {literal(zero)}", truths[0] == {False}
     return None
 
 
@@ -143,8 +180,12 @@ def branched(on: list[str], off: list[str], condition: str) -> list[str]:
         tail.insert(0, on.pop())
         off.pop()
     lines = []
+    nested = [f"    {x}" for x in on]
+    same = off[1 : 1 + len(on)] == nested and not any(map(_continues, off[1 + len(on) :][:1]))
+    if on and on[-1].startswith("return ") and off[0].startswith("if ") and same:
+        return [*head, f"{off[0][:-1]} or {condition}:", *off[1:], *tail]
     if on:
-        lines += [f"if {condition}:", *(f"    {x}" for x in on)]
+        lines += [f"if {condition}:", *nested]
     if off and on and on[-1].startswith("return "):
         lines += off
     elif off and on and off[0].startswith("if ") and all(_continues(x) for x in off[1:]):

@@ -45,9 +45,14 @@ class Measures:
         self.body.literals.append((mark, number))
         return mark
 
-    def number(self, op: Op, index: int, name: str = "") -> str:
-        """A number among an operator's arguments, as the source writes it if that is true."""
-        actual = op.kwargs.get(name) if name else (op.args[index] if index < len(op.args) else None)
+    def number(self, op: Op, index: int, name: str = "", *, default: Any = None) -> str:
+        """A number among an operator's arguments, as the source writes it if that is true.
+
+        Args:
+            default: the operator's, which a trace leaves out.
+        """
+        given = dict(enumerate(op.args))
+        actual = op.kwargs.get(name, default) if name else given.get(index, default)
         if isinstance(actual, Value):
             return self(actual)
         value = actual.value if isinstance(actual, Size) else actual

@@ -9,7 +9,7 @@ from typing import Any
 
 from .words import Body
 
-__all__ = ["join_modes"]
+__all__ = ["folds", "join_modes"]
 
 
 def join_modes(body: Body, train: Body) -> None:
@@ -39,7 +39,7 @@ def join_modes(body: Body, train: Body) -> None:
     other = lines[common:]
     numbers = dict(body.literals)
     for nested, named in ((rest, other), (other, rest)):
-        if _folds([_spelled(x, numbers) for x in nested], [_spelled(x, numbers) for x in named]):
+        if folds([_spelled(x, numbers) for x in nested], [_spelled(x, numbers) for x in named]):
             body.lines = [*head, *named]
             return
     tail: list[str] = []
@@ -65,7 +65,7 @@ def _branches(evaluation: list[str], training: list[str]) -> list[str]:
     return lines
 
 
-def _folds(nested: list[str], named: list[str]) -> bool:
+def folds(nested: list[str], named: list[str]) -> bool:
     """Whether two texts are the same but for values that one of them names before their one use."""
     for index, (line, use) in enumerate(itertools.pairwise(named)):
         assigned = re.fullmatch(r"(\w+) = (.+)", line)
@@ -78,7 +78,7 @@ def _folds(nested: list[str], named: list[str]) -> bool:
             continue
         start, end = operand.search(use).span()  # type: ignore[union-attr]
         folded = [*named[:index], f"{use[:start]}({value}){use[end:]}", *named[index + 2 :]]
-        if _same_code(folded, nested) or (len(folded) > len(nested) and _folds(nested, folded)):
+        if _same_code(folded, nested) or (len(folded) > len(nested) and folds(nested, folded)):
             return True
     return False
 

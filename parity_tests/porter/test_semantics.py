@@ -850,9 +850,54 @@ def test_a_value_that_one_mode_names_and_the_other_nests():
     ],
 )
 def test_texts_are_one_where_only_a_name_tells_them_apart(nested, named, same):
-    from fluxmod.porter.modes import _folds
+    from fluxmod.porter.modes import folds
 
-    assert _folds(nested, named) is same
+    assert folds(nested, named) is same
+
+
+class Paths(Linear):
+    """The first block's rate is zero: torch returns early, and names nothing on the way."""
+
+    class Part(nn.Module):
+        class Path(nn.Module):
+            def __init__(self, rate):
+                super().__init__()
+                self.rate = rate
+
+            def forward(self, x):
+                if self.rate == 0.0 or not self.training:
+                    return x
+                noise = x.new_empty((x.shape[0], 1)).bernoulli_(1 - self.rate)
+                return x * noise / (1 - self.rate)
+
+        def __init__(self, rate):
+            super().__init__()
+            self.fc = nn.Linear(DIM, DIM)
+            self.path = self.Path(rate)
+
+        def forward(self, x):
+            result = self.fc(x)
+            result = self.path(result)
+            result += x
+            return result
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(self.Part(rate) for rate in (0.0, 0.25, 0.5))
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x)
+        return self.fc(x)
+
+
+def test_a_rate_of_zero_is_an_if_in_one_class():
+    model, x = Paths(), torch.randn(3, DIM)
+    ported = porter.port(model, x)
+    text = porter.source(ported)
+    assert text.count("class ") == 3
+    assert "if not self.training or self.rate == 0.0:" in text
+    require_equal(model, ported, x)
 
 
 class Corrected(nn.Module):

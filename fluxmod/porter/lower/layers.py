@@ -261,7 +261,7 @@ def _bernoulli(s: Scope, op: Op) -> str:
     if op.target == "bernoulli.default" or (given_p and isinstance(op.args[1], Value)):
         p = s(op.args[-1])
         return call("random.bernoulli", s.rngs(), p, f"{s(like)}.shape", f"{s(like)}.dtype")
-    p = s.number(op, 1) if given_p else "0.5"
+    p = s.number(op, 1, default=0.5)
     made = like.producer
     if isinstance(made, Op) and made.name in ("new_empty", "empty", "new_zeros", "zeros"):
         shape = tuple_text(s.sizes(made, 1 if made.name.startswith("new_") else 0))
