@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 TORCH ?=
 ARGS ?=
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --durations=15
+# A worker begins with its own part of the files, whose fixtures and programs are made once
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=15
 
 # The first interpreter that will do; where there is none, the check below says what is wrong with python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \

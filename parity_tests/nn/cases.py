@@ -166,7 +166,14 @@ def briefly(case: Case) -> None:
         check(case)
 
 
-TOGETHER = {"whole": whole, "briefly": briefly}
+def gradients(case: Case) -> None:
+    """Both kinds of gradient, computed once."""
+    want, got = _gradients(case)
+    for kind in ("inputs", "params"):
+        same(got[kind], want[kind])
+
+
+TOGETHER = {"whole": whole, "briefly": briefly, "gradients": gradients}
 
 
 def case_and_check(cases: Sequence[Case]) -> list[tuple[Case, str]]:

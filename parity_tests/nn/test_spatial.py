@@ -17,8 +17,6 @@ from fluxmod.nn.functional._resample import nearest_index
 from parity_tests.compare import any_algorithm, same
 from parity_tests.nn.cases import Case, case_and_check, run
 
-CHECKS = ("shape_dtype", "forward", "input_grads", "jit", "split_merge", "repr", "float32")
-
 
 def case(name, *args, x, tag="", **kwargs):
     return Case(f"{name}{tag}", getattr(tnn, name), getattr(nn, name), args, kwargs, x=x)
