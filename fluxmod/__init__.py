@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("convert", "doctor", "models", "nn", "optim", "parity", "porter", "train")
+_SUBPACKAGES = ("bench", "convert", "doctor", "models", "nn", "optim", "parity", "porter", "train")
 _NAMES = {
     "checked": "fluxmod.nn",
     "freeze": "fluxmod.convert",
@@ -25,6 +25,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "bench",
     "checked",
     "convert",
     "doctor",

@@ -11,7 +11,7 @@ import typer
 
 from fluxmod._errors import FluxmodError
 
-from . import convert, doctor, inspect, models, parity, port
+from . import bench, convert, doctor, inspect, models, parity, port
 
 __all__ = ["app", "main"]
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (convert, doctor, inspect, models, parity, port):
+for verb in (bench, convert, doctor, inspect, models, parity, port):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["run"]
+from ._target import drawn_inputs, find
 
-_SPEC = re.compile(r"^(?:(\w+)=)?(\w+)\[([\d, ]*)\](?:<(\d+))?$")
+__all__ = ["run"]
 
 
 def run(
@@ -58,10 +54,9 @@ def run(
 
     if output is None and not coverage:
         raise typer.BadParameter("expected --output FILE, or --coverage to write nothing.")
-    build = _find(target)
     try:
-        settings = json.loads(init)
-        args, kwargs = _inputs(input)
+        build = find(target, init)
+        args, kwargs = drawn_inputs(input)
         options = porter.Options(
             layout=layout,
             dynamic={k: tuple(map(int, v.split(","))) for k, v in _pairs(dynamic)} or None,
@@ -70,7 +65,7 @@ def run(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    torch_module = build(**settings) if isinstance(settings, dict) else build(*settings)
+    torch_module = build()
     if output is None or coverage:
         found = porter.coverage(torch_module, *args, options=options, **kwargs)
         print(found.text())
@@ -103,61 +98,3 @@ def _pairs(texts: list[str] | None) -> list[tuple[str, str]]:
         if "=" not in text:
             raise ValueError(f"{text!r}: expected name=value.")
     return [(k, v) for k, _, v in (text.partition("=") for text in texts or ())]
-
-
-def _find(target: str) -> Any:
-    """Import ``pkg.module:Name``; the current folder comes first, as with ``python -m``.
-
-    A folder with a ``config.json`` is a model of transformers, read from there alone.
-    """
-    if (Path(target) / "config.json").is_file():
-        return lambda **settings: _pretrained(target, settings)
-    module, _, name = target.partition(":")
-    if not name:
-        raise typer.BadParameter(f"{target!r}: expected pkg.module:Class.")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise typer.BadParameter(f"{target!r}: {error}") from None
-
-
-def _pretrained(folder: str, settings: dict[str, Any]) -> Any:
-    """The model whose weights a folder holds, of the class that its configuration names."""
-    from fluxmod._optional import require
-
-    transformers = require("transformers", extra="test", needed_for="a model's folder")
-    architectures = json.loads((Path(folder) / "config.json").read_text()).get("architectures")
-    name = (architectures or ["AutoModel"])[0]
-    cls = getattr(transformers, name, None)
-    if cls is None:
-        version = transformers.__version__
-        raise typer.BadParameter(
-            f"{folder}: config.json names {name}; transformers {version} has none."
-        )
-    return cls.from_pretrained(folder, local_files_only=True, **settings).eval()
-
-
-def _inputs(specs: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Draw example inputs of the given dtypes and shapes, always the same."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    args, kwargs = [], {}
-    for spec in specs:
-        match = _SPEC.match(spec.strip())
-        kind = getattr(torch, match[2], None) if match else None
-        if match is None or not isinstance(kind, torch.dtype):
-            raise ValueError(f"--input {spec!r}: expected dtype[sizes], as in int64[2,16]<100.")
-        shape = [int(n) for n in match[3].split(",") if n.strip()]
-        if kind.is_floating_point:
-            value = torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
-        else:
-            high = 2 if kind == torch.bool else int(match[4] or 2)
-            value = torch.randint(0, high, shape, generator=generator).to(kind)
-        if match[1]:
-            kwargs[match[1]] = value
-        else:
-            args.append(value)
-    return tuple(args), kwargs

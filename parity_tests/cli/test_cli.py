@@ -16,6 +16,16 @@ from fluxmod.parity import Report, Row
 from fluxmod.parity import suite as suite_module
 
 FLAGS = {
+    "bench": {
+        "target",
+        "--input",
+        "--init",
+        "--rounds",
+        "--threads",
+        "--compile",
+        "--conv",
+        "--json",
+    },
     "convert": {"source", "target", "--model", "--assign", "--cast"},
     "doctor": {"--json"},
     "inspect": {"file"},
@@ -151,3 +161,18 @@ def test_a_refused_conversion_writes_nothing_and_exits_1(tmp_path):
     assert "linear.weight" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_bench_times_a_class_and_its_port(tmp_path):
+    given = ["torch.nn:Linear", "--init", "[4, 2]", "--input", "float32[3,4]"]
+    result = run("bench", *given, "--rounds", 2, "--no-compile", "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    assert "| Linear | 3 |" in result.output
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["job"] for row in rows] == ["infer", "train"]
+    for row in rows:
+        assert {"torch eager", "fluxmod"} <= set(row["ms"])
+        assert all(ms > 0 for ms in row["ms"].values())
+        assert row["unavailable"] == {}
+    # 3 rows times 4 x 2 multiply-adds; the gradient of the weight is as much again
+    assert [row["gflop"] for row in rows] == [48e-9, 96e-9]

@@ -23,6 +23,7 @@ LEVELS = (
     ("convert",),
     ("parity",),
     ("porter",),
+    ("bench",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

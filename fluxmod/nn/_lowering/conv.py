@@ -2,7 +2,7 @@
 
 XLA on the CPU is slow for some convolutions: measured 8 seconds for the gradient of a grouped one
 where torch takes 40 ms. ``formulation`` picks another way to write the same sum from the static
-shapes; ``python -m benchmarks.conv`` measures every row of its table. Accelerators always get
+shapes; ``fluxmod bench --conv`` measures such shapes. Accelerators always get
 ``lax.conv_general_dilated``, which their vendors' libraries serve.
 """
 

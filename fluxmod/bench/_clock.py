@@ -1,0 +1,187 @@
+"""Timing: all variants of a row in turns, medians of many rounds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ._case import Case
+from ._variants import Fluxmod, PlainNnx, Torch
+
+__all__ = ["OURS", "REFERENCE", "Row", "Unavailable", "compare", "matmul_peak"]
+
+MINIMUM_SECONDS = 0.02
+"""A timing covers at least this much work: short calls are repeated within one timing."""
+CHUNK = 16
+REFERENCE, OURS = "torch eager", "fluxmod"
+Job = Literal["infer", "train"]
+
+
+class Unavailable(str):
+    """Why a variant cannot run on this machine; shown in its column."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case, one job: what each variant took.
+
+    Attributes:
+        ms: milliseconds per call, medians over the rounds.
+        speedup: torch eager's time over each variant's, in the same round; medians.
+        spread: first and third quartile of that ratio.
+        first_call: seconds of the first call, in which a variant compiles.
+        gflop: floating point operations of a call, in 1e9, as torch counts them.
+        unavailable: variants that could not run, and why.
+    """
+
+    model: str
+    batch: int
+    job: Job
+    ms: dict[str, float]
+    speedup: dict[str, float]
+    spread: dict[str, tuple[float, float]]
+    first_call: dict[str, float]
+    gflop: float
+    rounds: int
+    unavailable: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def rate(self, name: str) -> float:
+        """What a variant attains, in GFLOP/s."""
+        return self.gflop / self.ms[name] * 1e3
+
+
+def compare(
+    case: Case,
+    *,
+    rounds: int = 21,
+    jobs: tuple[Job, ...] = ("infer", "train"),
+    torch_compile: bool = True,
+) -> list[Row]:
+    """Time a case in all its variants, interleaved; a row for each job.
+
+    Args:
+        case: the model and its inputs.
+        rounds: timings of each variant.
+        jobs: "infer", a call in evaluation mode; "train", a step of Adam.
+        torch_compile: whether ``torch.compile`` is one of the variants; it needs a C++ compiler.
+
+    >>> case = Case("linear", lambda: torch.nn.Linear(4, 2), (torch.ones(3, 4),))
+    >>> (row,) = compare(case, rounds=2, jobs=("infer",), torch_compile=False)
+    >>> sorted(row.ms)
+    ['fluxmod', 'torch eager']
+    """
+    variants: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for name, make in _makers(case, torch_compile).items():
+        made = make()
+        (failed if isinstance(made, Unavailable) else variants)[name] = made
+    return [_row(case, job, variants, failed, rounds) for job in jobs]
+
+
+def _makers(case: Case, torch_compile: bool) -> dict[str, Callable[[], Any]]:
+    from fluxmod.doctor import cxx_compiler
+
+    makers: dict[str, Callable[[], Any]] = {REFERENCE: partial(Torch, case)}
+    if case.images:
+        makers["torch channels_last"] = partial(Torch, case, last=True)
+    if torch_compile and cxx_compiler() is None:
+        makers["torch.compile"] = partial(Unavailable, "no C++ compiler")
+    elif torch_compile:
+        makers["torch.compile"] = partial(Torch, case, compiled=True)
+    if case.plain is not None:
+        makers["plain nnx"] = partial(PlainNnx, case, case.plain)
+    makers[OURS] = partial(Fluxmod, case)
+    makers[f"{OURS}, {CHUNK} steps a dispatch"] = partial(Fluxmod, case, chunk=CHUNK)
+    return makers
+
+
+def _row(
+    case: Case, job: Job, variants: dict[str, Any], failed: dict[str, str], rounds: int
+) -> Row:
+    calls: dict[str, tuple[Callable[[int], None], int]] = {}
+    first_call: dict[str, float] = {}
+    unavailable = dict(failed)
+    for name, variant in variants.items():
+        if job == "infer" and variant.chunk > 1:
+            continue  # a chunk is of training steps
+        run = getattr(variant, job)
+        start = time.perf_counter()
+        try:
+            run(variant.chunk)
+        except Exception as error:  # torch.compile refuses some models; the row says so
+            if name == REFERENCE:
+                raise
+            unavailable[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+            continue
+        first_call[name] = round(time.perf_counter() - start, 3)
+        run(variant.chunk)
+        calls[name] = (run, _repeats(run, variant.chunk))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, (run, k) in calls.items():
+            start = time.perf_counter()
+            run(k)
+            times[name].append((time.perf_counter() - start) / k * 1e3)
+    ratios = {
+        name: [reference / ours for reference, ours in zip(times[REFERENCE], values, strict=True)]
+        for name, values in times.items()
+    }
+    return Row(
+        model=case.name,
+        batch=case.batch,
+        job=job,
+        ms={name: round(statistics.median(values), 4) for name, values in times.items()},
+        speedup={name: round(statistics.median(values), 3) for name, values in ratios.items()},
+        spread={name: _quartiles(values) for name, values in ratios.items()},
+        first_call=first_call,
+        gflop=_gflop(case, job),
+        rounds=rounds,
+        unavailable=unavailable,
+    )
+
+
+def _repeats(run: Callable[[int], None], chunk: int) -> int:
+    """How many calls make a timing long enough."""
+    start = time.perf_counter()
+    run(chunk)
+    seconds = max((time.perf_counter() - start) / chunk, 1e-7)
+    return max(max(int(MINIMUM_SECONDS / seconds), 1) // chunk, 1) * chunk
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.25, 0.75])
+    return round(float(low), 3), round(float(high), 3)
+
+
+def _gflop(case: Case, job: Job) -> float:
+    """Operations of matrix products and convolutions in one call; a multiply-add is two."""
+    module = Torch(case)
+    with FlopCounterMode(display=False) as counter:
+        if job == "train":
+            module.train(1)
+        else:
+            module.infer(1)
+    return counter.get_total_flops() / 1e9
+
+
+def matmul_peak(size: int = 1536, rounds: int = 15) -> float:
+    """The best rate of a square float32 product in torch on this machine, in GFLOP/s."""
+    a = torch.ones(size, size)
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9

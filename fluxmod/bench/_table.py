@@ -1,0 +1,58 @@
+"""Rows as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from ._clock import OURS, Row
+
+__all__ = ["markdown"]
+
+TITLES = {"infer": "Inference", "train": "Training step"}
+
+
+def markdown(rows: Sequence[Row], *, peak: float | None = None) -> str:
+    """One table for each job, with the geometric means of the ratios.
+
+    Args:
+        rows: what ``compare`` returned.
+        peak: the machine's rate in GFLOP/s; adds what share of it fluxmod attains.
+    """
+    parts: list[str] = []
+    for job, title in TITLES.items():
+        chosen = [row for row in rows if row.job == job]
+        if chosen:
+            parts += [f"## {title}", "", *_table(chosen, peak), ""]
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[Row], peak: float | None) -> list[str]:
+    names = list(dict.fromkeys(n for row in rows for n in (*row.ms, *row.unavailable)))
+    heads = [*names, "compiling, s"] + (["of peak"] if peak else [])
+    lines = [f"| model | batch | {' | '.join(heads)} |", "|---|---|" + "---|" * len(heads)]
+    for row in rows:
+        cells = [_cell(row, name) for name in names]
+        cells.append(f"{row.first_call[OURS]:.1f}" if OURS in row.first_call else "-")
+        if peak:
+            share = row.rate(OURS) / peak if OURS in row.ms and row.gflop else None
+            cells.append("-" if share is None else f"{share:.0%}")
+        lines.append(f"| {row.model} | {row.batch} | {' | '.join(cells)} |")
+    means = [_geometric([r.speedup[n] for r in rows if n in r.speedup]) for n in names]
+    means += ["" for _ in heads[len(names) :]]
+    return [*lines, f"| **geometric mean** | | {' | '.join(means)} |"]
+
+
+def _cell(row: Row, name: str) -> str:
+    if name in row.unavailable:
+        return row.unavailable[name].replace("|", "\\|")
+    if name not in row.ms:
+        return ""
+    if name not in row.speedup or row.speedup[name] == 1 == row.spread[name][0]:
+        return f"{row.ms[name]:.2f}"
+    low, high = row.spread[name]
+    return f"{row.ms[name]:.2f} ({row.speedup[name]:.2f}x, {low:.2f}-{high:.2f})"
+
+
+def _geometric(values: Sequence[float]) -> str:
+    return f"{statistics.geometric_mean(values):.2f}x" if values else "-"

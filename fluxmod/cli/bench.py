@@ -1,0 +1,81 @@
+"""``fluxmod bench``: a torch class and its port, timed side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._target import drawn_inputs, find
+
+__all__ = ["run"]
+
+
+def run(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="pkg.module:Class, a function that builds it, or a model's folder."),
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option(help="float32[8,3,224,224]; int64[8,16]<1000 below 1000; mask=bool[8,16]."),
+    ] = None,
+    init: Annotated[str, typer.Option(help="Constructor arguments as JSON.")] = "{}",
+    rounds: Annotated[int, typer.Option(help="Timings of each variant.", min=2)] = 21,
+    threads: Annotated[
+        int, typer.Option(help="Threads of torch; 0: all cores, as XLA has.", min=0)
+    ] = 0,
+    compile: Annotated[
+        bool, typer.Option(help="Time torch.compile too; it needs a C++ compiler.")
+    ] = True,
+    conv: Annotated[
+        bool, typer.Option("--conv", help="Time convolutions alone; takes no target.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the rows to this file.")
+    ] = None,
+) -> None:
+    """Time inference and a training step in torch and in Flax; all variants take turns."""
+    from rich.console import Console
+
+    if conv == bool(target):
+        raise typer.BadParameter("expected either a target or --conv.")
+    if target is None:
+        _convolutions(threads, rounds)
+        return
+    try:
+        args, kwargs = drawn_inputs(input or [])
+        build = find(target, init)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    import torch
+
+    from fluxmod import bench
+    from fluxmod.parity import environment
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    case = bench.Case(target.rpartition(":")[2], build, args, kwargs)
+    with Console(stderr=True).status("timing"):
+        rows = bench.compare(case, rounds=rounds, torch_compile=compile)
+        peak = bench.matmul_peak()
+    print(bench.markdown(rows, peak=peak))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        facts = {**environment(), "torch threads": torch.get_num_threads(), "GFLOP/s": round(peak)}
+        found = {"environment": facts, "rows": [row.to_json() for row in rows]}
+        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {json_file}")
+
+
+def _convolutions(threads: int, rounds: int) -> None:
+    import torch
+
+    from fluxmod import bench
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    print("Milliseconds: forward / forward and both gradients.\n")
+    print(bench.convolutions(rounds=rounds))
