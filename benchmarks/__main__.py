@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import sys
 from pathlib import Path
@@ -26,7 +25,6 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # seconds of compiling are reported
     torch.set_num_threads(options.threads)
     from fluxmod import bench
-    from fluxmod.parity import environment
 
     from .models import architectures, check_sizes, notes
 
@@ -42,15 +40,8 @@ def main() -> None:
         jax.clear_caches()
         torch.compiler.reset()
     peak = bench.matmul_peak()
-    facts = {
-        **environment(),
-        "torch threads": str(options.threads),
-        "cores": str(os.cpu_count()),
-        "peak of a float32 matrix product": f"{peak:.0f} GFLOP/s",
-    }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    found = {"environment": facts, "rows": [row.to_json() for row in rows]}
-    options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    facts = bench.facts(peak)
+    bench.save(rows, options.json, facts)
     text = f"{HEAD}\n{', '.join(f'{k} {v}' for k, v in facts.items())}.\n\n"
     text += bench.markdown(rows, peak=peak)
     print(text)

@@ -146,7 +146,7 @@ def _row(
         speedup={name: round(statistics.median(values), 3) for name, values in ratios.items()},
         spread={name: _quartiles(values) for name, values in ratios.items()},
         first_call=first_call,
-        gflop=_gflop(case, job),
+        gflop=_gflop(getattr(variants[REFERENCE], job)),
         rounds=rounds,
         unavailable=unavailable,
     )
@@ -165,14 +165,10 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
     return round(float(low), 3), round(float(high), 3)
 
 
-def _gflop(case: Case, job: Job) -> float:
+def _gflop(run: Callable[[int], None]) -> float:
     """Operations of matrix products and convolutions in one call; a multiply-add is two."""
-    module = Torch(case)
     with FlopCounterMode(display=False) as counter:
-        if job == "train":
-            module.train(1)
-        else:
-            module.infer(1)
+        run(1)
     return counter.get_total_flops() / 1e9
 
 

@@ -1,13 +1,20 @@
-"""Rows as Markdown."""
+"""Rows as Markdown and as JSON, and what they were measured with."""
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from fluxmod.parity import environment
 
 from ._clock import OURS, Row
 
-__all__ = ["markdown"]
+__all__ = ["facts", "markdown", "save"]
 
 TITLES = {"infer": "Inference", "train": "Training step"}
 
@@ -25,6 +32,23 @@ def markdown(rows: Sequence[Row], *, peak: float | None = None) -> str:
         if chosen:
             parts += [f"## {title}", "", *_table(chosen, peak), ""]
     return "\n".join(parts)
+
+
+def facts(peak: float) -> dict[str, str]:
+    """Versions, the machine, threads and ``matmul_peak``'s rate: what rows are measured with."""
+    return {
+        **environment(),
+        "torch threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+        "peak of a float32 matrix product": f"{peak:.0f} GFLOP/s",
+    }
+
+
+def save(rows: Sequence[Row], path: Path, measured_with: Mapping[str, str]) -> None:
+    """Write rows, and what they were measured with, as JSON."""
+    found = {"environment": dict(measured_with), "rows": [row.to_json() for row in rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _table(rows: Sequence[Row], peak: float | None) -> list[str]:

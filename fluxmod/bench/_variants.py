@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +13,11 @@ import torch
 from flax import nnx
 
 from fluxmod import nn, optim, train
+from fluxmod.parity._trees import leaves
 
 from ._case import Case
 
-__all__ = ["Fluxmod", "PlainNnx", "Torch", "first"]
+__all__ = ["Fluxmod", "PlainNnx", "Torch"]
 
 LEARNING_RATE = 1e-3
 
@@ -152,20 +153,7 @@ class PlainNnx(_Flax):
 
 def first(value: Any) -> Any:
     """The first array of a tuple, a dict or a dataclass; an array itself."""
-    return next(_arrays(value))
-
-
-def _arrays(value: Any) -> Iterator[Any]:
-    if isinstance(value, (torch.Tensor, jax.Array)):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _arrays(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _arrays(part)
-    elif hasattr(value, "__dict__"):
-        yield from _arrays(vars(value))
+    return next(array for _, array in leaves(value))
 
 
 def _batch_loss(model: Any, batch: dict[str, Any]) -> jax.Array:

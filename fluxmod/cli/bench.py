@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +54,6 @@ def run(
     import torch
 
     from fluxmod import bench
-    from fluxmod.parity import environment
 
     torch.set_num_threads(threads or os.cpu_count() or 1)
     case = bench.Case(target.rpartition(":")[2], build, args, kwargs)
@@ -64,10 +62,7 @@ def run(
         peak = bench.matmul_peak()
     print(bench.markdown(rows, peak=peak))
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        facts = {**environment(), "torch threads": torch.get_num_threads(), "GFLOP/s": round(peak)}
-        found = {"environment": facts, "rows": [row.to_json() for row in rows]}
-        json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        bench.save(rows, json_file, bench.facts(peak))
         print(f"wrote {json_file}")
 
 
