@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent
 FAKE_DEVICES = "--xla_force_host_platform_device_count=8"
+QUICKLY = "--xla_backend_optimization_level=0"  # XLA's own passes as ever, LLVM's left out
 PLATFORMS_GIVEN = os.environ.get("JAX_PLATFORMS")
 
 if FAKE_DEVICES not in os.environ.get("XLA_FLAGS", ""):
@@ -60,6 +61,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(config.getoption("--samples"))
+    if config.getoption("--samples") == "some" and config.getoption("--device") == "cpu":
+        # half the time to compile; ``--samples=all`` compiles as users do
+        os.environ["XLA_FLAGS"] += f" {QUICKLY}"
     if config.getoption("--device") == "gpu":
         _show_accelerators()
 

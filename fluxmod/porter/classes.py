@@ -6,14 +6,13 @@ import ast
 import inspect
 from typing import Any
 
-import numpy as np
 import torch
 
 from fluxmod._paths import join
 
-from . import paths
-from .arrays import as_numbers, band_value, buffer_value, shape_nodes
+from . import held, optional, paths
 from .constructors import (
+    ANY,
     Init,
     Unknown,
     argument,
@@ -21,24 +20,24 @@ from .constructors import (
     equal,
     evaluate,
     followed,
+    free_names,
     init_of,
     recover,
     repetitions,
     same,
+    solved,
 )
 from .groups import Group
 from .leaves import Leaf
-from .lower import DTYPES
 from .scan import Run
-from .specs import Alias, Array, Instance, Listing
-from .tables import Tables, short_code
+from .specs import Alias, Array, Instance, Listing, is_spec, kind_of
+from .tables import Tables
 from .words import Body, Unported, container, literal, safe
 
-__all__ = ["ClassCode", "is_spec"]
+__all__ = ["ClassCode"]
 
-
-_ABSENT = object()
 _FEATURES = ("num_features", "num_channels", "normalized_shape")  # of the convolution before
+_SIZES = (*_FEATURES, "in_channels", "out_channels", "in_features", "out_features")
 
 
 class ClassCode:
@@ -54,9 +53,13 @@ class ClassCode:
         self.votes: list[dict[str, list[Any]]] = [
             {name: [value] for name, value in env.items()} for env in self.env
         ]
+        self.seen: list[dict[str, Any]] = [{} for _ in self.instances]  # values of locals
         self.columns: dict[str, list[Any]] = {}
         self.used: dict[str, None] = {}
-        self.local: dict[str, str] = {}
+        self.said: dict[str, list[Any]] = {}  # expressions that were written, and their values
+        self.flags: set[str] = set()  # arguments that say whether a child is there
+        self.filling = False  # whether an argument that nothing reads may have any value
+        self.local: dict[str, str] = {}  # torch's own names within the constructor
         self.constants: dict[str, Any] = {}
         self.lines: list[str] = []
         self.obstacles: list[str] = []
@@ -72,10 +75,12 @@ class ClassCode:
                 for votes in self.votes:
                     for name in self.init.fallbacks:
                         votes.pop(name, None)
-            self.columns, self.used, self.local, self.constants = {}, {}, {}, {}
+            self.columns, self.used, self.said, self.constants = {}, {}, {}, {}
+            self.local, self.flags = {}, set()
             self.lines = self.statements()
             if collecting:
                 self.take_defaults()
+        optional.settle_locals(self)
         self.finish()
 
     def take_defaults(self) -> None:
@@ -106,6 +111,8 @@ class ClassCode:
             parameter = self.init.parameters.get(name)
             if any(is_spec(v) for v in values):
                 default = "None" if any(v is None for v in values) else None
+            elif name in self.flags:
+                default = "False"
             elif self.is_root and len(self.instances) == 1:
                 default = literal(values[0])
             elif parameter is not None and isinstance(
@@ -128,6 +135,9 @@ class ClassCode:
         """The lines of ``__init__``."""
         lines: list[str] = []
         body = self.group.body
+        is_chain = body is None and isinstance(self.instances[0].module, torch.nn.Sequential)
+        if is_chain and (steps := optional.chain(self)) is not None:
+            return steps
         names: dict[str, None] = {}
         if (layer := self.instances[0].base) is not None:
             layers = [i.base for i in self.instances if i.base is not None]
@@ -146,7 +156,12 @@ class ClassCode:
                     lines.append(f"self.{name} = nnx.data(None)  # shared: the model sets it")
                 continue
             node = self.init.of_attribute(name)
+            if is_chain and name.isdigit():
+                node = optional.chain_node(self, int(name))
             shown = f"layer{name}" if name.isdigit() else name
+            if (branches := optional.branches(self, specs, name)) is not None:
+                lines += branches
+                continue
             lines.append(f"self.{name} = {self.attribute(specs, node, shown)}")
         numbers: list[str] = []
         if body is not None:
@@ -194,7 +209,7 @@ class ClassCode:
         if any(s is None for s in specs):
             return self.optional(specs, node, name)
         if isinstance(specs[0], Array):
-            return self.array(specs, node)
+            return held.array(self, specs, node)
         return self.build(specs, node, name)
 
     def shared(self, specs: list[Any]) -> str | None:
@@ -212,11 +227,11 @@ class ClassCode:
         present = [s for s in specs if s is not None]
         if not all(isinstance(s, Array) for s in present):
             return self.column(name, specs)
-        made = self.array([s or present[0] for s in specs], node)
+        made = held.array(self, [s or present[0] for s in specs], node)
         has = [s is not None for s in specs]
-        held = [vars(instance.module) for instance in self.instances]
-        flags = (k for k, v in held[0].items() if isinstance(v, bool) and k != "training")
-        flag = next((k for k in flags if [h.get(k) for h in held] == has), f"has_{name}")
+        tables = [vars(instance.module) for instance in self.instances]
+        flags = (k for k, v in tables[0].items() if isinstance(v, bool) and k != "training")
+        flag = next((k for k in flags if [t.get(k) for t in tables] == has), f"has_{name}")
         return f"{made} if {self.value(has, None, flag)} else None"
 
     def build(self, specs: list[Any], node: ast.expr | None, name: str) -> str:
@@ -305,7 +320,7 @@ class ClassCode:
             children = [s.children[key] for s in specs]
             inner = element(node, index, key)
             if isinstance(children[0], Array):
-                texts.append(self.array(children, inner))
+                texts.append(held.array(self, children, inner))
             else:
                 texts.append(self.build(children, inner, f"{name}{index}"))
         if specs[0].named:
@@ -338,131 +353,6 @@ class ClassCode:
             self.runs[id(specs[0])] = Run(whole, last, str(count), kind, tuple(texts[:-count]))
         return whole
 
-    def array(self, specs: list[Array], node: ast.expr | None) -> str:
-        """A parameter or buffer with its first value."""
-        tensor = specs[0].tensor
-        shapes = [tuple(s.tensor.shape) for s in specs]
-        if len({len(s) for s in shapes}) > 1:
-            raise Unported(f"{specs[0].path} has different ranks in instances of one class")
-        proposals = shape_nodes(node, len(shapes[0]))
-        sizes = [
-            self.value([s[a] for s in shapes], proposals[a], f"size{a}")
-            for a in range(len(shapes[0]))
-        ]
-        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-        dtype = (
-            "" if tensor.dtype == torch.float32 else DTYPES[tensor.dtype].replace("int64", "int32")
-        )
-        if specs[0].kind == "parameter":
-            text = self.first_value(tensor, shape, dtype, node)
-            frozen = "" if tensor.requires_grad else ", requires_grad=False"
-            return f"nn.Parameter({text}{frozen})"
-        persistent = "" if specs[0].persistent else ", persistent=False"
-        if not specs[0].persistent:
-            text = self.table(specs, sizes)
-        else:
-            text = self.first_value(tensor, shape, dtype, None)
-        kept = ', torch_dtype="int64"' if tensor.dtype == torch.int64 else ""
-        return f"nn.Buffer({text}{persistent}{kept})"
-
-    def table(self, specs: list[Array], sizes: list[str]) -> str:
-        """A constant that no checkpoint has: short code for it, or a function as torch has it."""
-        if any(s.tensor.is_meta for s in specs):
-            raise Unported(
-                f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
-            )
-        name = specs[0].path.rpartition(".")[2]
-        try:
-            texts = [buffer_value(s.tensor, sizes) for s in specs]
-            if len(set(texts)) == 1:
-                return texts[0]
-            tables = [short_code(text) for text in texts]
-        except Unported:
-            tables = [t for s in specs if (t := self.tables.of(s.path)) is not None]
-        if len(tables) < len(specs) or len({t.lines for t in tables}) > 1:
-            try:
-                tables = [short_code(band_value(s.tensor, sizes)) for s in specs]
-            except Unported:
-                return self.unknown_table(specs, name, sizes)
-        parameters: list[str] = []
-        arguments: list[str] = []
-        body = list(tables[0].lines)
-        columns: dict[Any, str] = {}
-        for index, number in enumerate(tables[0].numbers):
-            values = [t.numbers[index] for t in tables]
-            text = literal(number)
-            if any(not same(v, number) for v in values):
-                text = f"{'size' if isinstance(number, int) else 'factor'}{len(columns)}"
-                text = columns.setdefault((type(number), tuple(values)), text)
-                if len(columns) > len(parameters):
-                    parameters.append(f"{text}: {type(number).__name__}")
-                    arguments.append(self.value(values, None, f"{name}_{text}"))
-            body = [line.replace(f"_number_{index}_", text) for line in body]
-        if len(body) == 1 and not parameters:
-            return body[0].removeprefix("return ")
-        return f"{self.tables.function(name, parameters, body)}({', '.join(arguments)})"
-
-    def unknown_table(self, specs: list[Array], name: str, sizes: list[str]) -> str:
-        """A table whose computation torch's source does not show.
-
-        A short one stands as numbers. Others are NaN in the file, loudly, and have torch's values
-        in the model that ``port`` returns.
-        """
-        equal = all(torch.equal(s.tensor, specs[0].tensor) for s in specs)
-        try:
-            if equal:
-                return as_numbers(specs[0].tensor)
-        except Unported:
-            pass
-        tensor = specs[0].tensor
-        if not tensor.is_floating_point():
-            raise Unported(
-                f"the table {name} is not saved, and its code was not found; register it as a "
-                "persistent buffer"
-            )
-        self.tables.notes.append(
-            f"{specs[0].path}: no checkpoint has it and its computation was not found; the written "
-            "file has NaN there until the table is set. Register it as a persistent buffer."
-        )
-        dtype = "" if tensor.dtype == torch.float32 else f", {DTYPES[tensor.dtype]}"
-        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-        return f"jnp.full({shape}, jnp.nan{dtype})"
-
-    def first_value(self, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
-        """An array of that shape: torch's distribution where the source shows it."""
-        comma = f", {dtype}" if dtype else ""
-        shown = shape[1:-2] if shape.endswith(",)") else shape
-        if tensor.device.type == "meta" or not tensor.numel():
-            return f"jnp.zeros({shown}{comma})"
-        first = tensor.detach().reshape(-1)[0]
-        if bool((tensor.detach() == first).all()):
-            value = first.item()
-            if tensor.dtype == torch.float32:
-                value = float(str(np.float32(value)))
-            if value == 0:
-                return f"jnp.zeros({shown}{comma})"
-            if value == 1:
-                return f"jnp.ones({shown}{comma})"
-            if tensor.dim():
-                return f"jnp.full({shown}, {literal(value)}{comma})"
-            return f"jnp.array({literal(value)}{comma})"
-        if tensor.dtype.is_floating_point and node is not None:
-            scale = next(
-                (
-                    ast.unparse(n.left)
-                    for n in ast.walk(node)
-                    if isinstance(n, ast.BinOp)
-                    and isinstance(n.op, ast.Mult)
-                    and isinstance(n.left, ast.Constant)
-                ),
-                "",
-            )
-            if "randn" in ast.unparse(node):
-                self.group.needs_rngs = True
-                factor = f"{scale} * " if scale else ""
-                return f"{factor}jax.random.normal(rngs.params(), {shape}{comma})"
-        return f"jnp.zeros({shown}{comma})"
-
     # --- values
 
     def value(self, values: list[Any], node: ast.expr | None, name: str) -> str:
@@ -481,8 +371,15 @@ class ClassCode:
             text = self.proposal(node, values)
             if text is not None:
                 return text
-        if all(same(v, values[0]) for v in values):
-            return literal(values[0])
+        known = [v for v in values if v is not ANY]
+        if len(known) < len(values) and (text := self.told(name, values)) is not None:
+            return text
+        if all(same(v, known[0]) for v in known):
+            return literal(known[0])
+        if len(known) < len(values) and not self.collecting:
+            if not self.filling:
+                raise Unknown
+            values = [known[0] if v is ANY else v for v in values]
         named = isinstance(node, ast.Name) and node.id in self.init.locals
         return self.column(node.id if named else name, values)  # type: ignore[union-attr]
 
@@ -496,7 +393,55 @@ class ClassCode:
                 key = ast.unparse(node)
         if key is not None:
             for votes, value in zip(self.votes, values, strict=True):
-                votes.setdefault(key, []).append(value)
+                if value is not ANY:
+                    votes.setdefault(key, []).append(value)
+            return
+        for place, value in enumerate(values):
+            if value is not ANY:
+                if isinstance(node, ast.Name):
+                    self.seen[place][node.id] = value
+                self.solve(place, node, value)
+
+    def solve(self, place: int, node: ast.expr, value: Any) -> None:
+        """``round(inp * expand_ratio)`` tells one instance's ratio where ``inp`` is known."""
+        env = self.env[place] | {n: v[0] for n, v in self.votes[place].items()}
+        names = free_names(node, self.init)
+        unknown = [n for n in names if n not in self.votes[place]]
+        if len(unknown) == 1 and names - env.keys() <= {unknown[0]}:
+            found = solved(node, unknown[0], value, env, self.init)
+            if found is not None:
+                self.votes[place].setdefault(unknown[0], []).append(found)
+
+    def learn(self, test: ast.expr | None, has: list[bool]) -> None:
+        """``if a != b`` says of an instance without the child that ``a`` is ``b``."""
+        if isinstance(test, ast.Name) and test.id in self.init.parameters:
+            if isinstance(self.init.parameters[test.id].default, bool):
+                self.collect(test, has)
+        if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+            return
+        sides = test.left, test.comparators[0]
+        for place, here in enumerate(has):
+            if not isinstance(test.ops[0], ast.Eq if here else ast.NotEq):
+                continue
+            env = self.env[place] | self.seen[place]
+            env |= {n: v[0] for n, v in self.votes[place].items()}
+            for known, other in (sides, sides[::-1]):
+                try:
+                    self.solve(place, other, evaluate(known, env, self.init))
+                except Unknown:
+                    continue
+
+    def told(self, name: str, values: list[Any]) -> str | None:
+        """An expression of this constructor that says a child's size, where not all have it."""
+        env = self.env
+        given = {n: [e[n] for e in env] for n in self.init.parameters if all(n in e for e in env)}
+        for text, said in {**self.said, **given, **self.columns}.items():
+            if text == name or name in _SIZES:
+                if all(same(a, b) for a, b in zip(said, values, strict=True)):
+                    if text in given:
+                        self.used[text] = None
+                    return text
+        return None
 
     def proposal(self, node: ast.expr, values: list[Any]) -> str | None:
         """The source's expression, if it has the right value for every instance."""
@@ -510,7 +455,10 @@ class ClassCode:
             rendered = self.render(node)
         except Unknown:
             return None
-        return ast.unparse(rendered)
+        text = ast.unparse(rendered)
+        if not any(v is ANY for v in values):
+            self.said[text] = values
+        return text
 
     def render(self, node: ast.expr) -> ast.expr:
         """The expression with this class's own names."""
@@ -520,8 +468,13 @@ class ClassCode:
             def visit_Name(self, n: ast.Name) -> Any:
                 if n.id in code.init.parameters:
                     code.used[n.id] = None
+                elif n.id in code.columns:
+                    raise Unknown  # a column of our own has torch's name
                 elif n.id in code.init.locals:
-                    return code.render(code.init.locals[n.id])
+                    inner = code.render(code.init.locals[n.id])
+                    if isinstance(inner, (ast.Name, ast.Constant, ast.Attribute)):
+                        return inner
+                    code.local[n.id] = ast.unparse(inner)
                 return n
 
             def visit_Attribute(self, n: ast.Attribute) -> Any:
@@ -554,11 +507,13 @@ class ClassCode:
             name = f"{base}{number}"
             number += 1
         self.used[name] = None
-        self.columns[name] = values
+        self.columns[name] = self.said[name] = values
         return name
 
     def is_taken(self, name: str, values: list[Any]) -> bool:
         """Whether a name stands for something else: another column, or torch's own argument."""
+        if name in self.local:
+            return True
         known = self.columns.get(name)
         if known is None and name in self.init.parameters and all(name in e for e in self.env):
             known = [env[name] for env in self.env]
@@ -567,26 +522,10 @@ class ClassCode:
         return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
 
 
-def is_spec(value: Any) -> bool:
-    """Whether a value is a module to build."""
-    return isinstance(value, (Leaf, Instance, Listing))
-
-
 def has_arrays_after(attributes: dict[str, Any], name: str) -> bool:
     """Whether parameters or buffers follow a name: then its place must be kept for it."""
     names = list(attributes)
     return any(isinstance(attributes[n], Array) for n in names[names.index(name) + 1 :])
-
-
-def kind_of(spec: Any) -> Any:
-    """What decides whether two specs can share one line of code."""
-    if isinstance(spec, Leaf):
-        return ("layer", spec.name)
-    if isinstance(spec, Instance):
-        return ("class", id(spec.group))
-    if isinstance(spec, Listing):
-        return ("list", spec.kind)
-    return (type(spec).__name__,)
 
 
 def attribute_of(module: Any, dotted: str) -> Any:

@@ -11,11 +11,12 @@ import functools
 import inspect
 import math
 import textwrap
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["Init", "Unknown", "init_of"]
+__all__ = ["ANY", "Init", "Unknown", "init_of"]
 
 _OPERATORS: dict[type, Any] = {
     ast.Add: lambda a, b: a + b,
@@ -39,8 +40,23 @@ class Unknown(Exception):
     """An expression that cannot be evaluated here."""
 
 
+class _Any:
+    """The value of an argument that is not used: it equals every other."""
+
+
+ANY = _Any()
+
+
 def _constructor(cls: Any) -> Any:
     return cls.__init__
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An element of a list that is filled step by step, and the condition under which it is."""
+
+    test: ast.expr | None
+    value: ast.expr
 
 
 class Init:
@@ -52,6 +68,8 @@ class Init:
         self.attributes: dict[str, ast.expr] = {}
         self.locals: dict[str, ast.expr] = {}
         self.fallbacks: dict[str, ast.expr] = {}  # ``a = a or b``: what a is when not given
+        self.conditions: dict[str, tuple[ast.expr, ast.expr]] = {}  # attributes set under an ``if``
+        self.lists: dict[str, list[Entry]] = {}  # lists that are filled step by step
         self.base: ast.Call | None = None  # ``super().__init__(...)``
         try:
             function = inspect.unwrap(_constructor(cls))
@@ -59,6 +77,7 @@ class Init:
             self.parameters = dict(list(inspect.signature(function).parameters.items())[1:])
         except (OSError, TypeError, SyntaxError, ValueError, IndentationError):
             return
+        self.lists = _lists(parsed)
         counts: dict[str, int] = {}
         for node in ast.walk(parsed):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("super("):
@@ -76,6 +95,8 @@ class Init:
                 if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
                     if target.value.id == "self":
                         self.attributes.setdefault(target.attr, value)
+                        if isinstance(value, ast.IfExp):
+                            self.conditions[target.attr] = (value.test, value.body)
                 elif isinstance(target, ast.Name):
                     counts[target.id] = counts.get(target.id, 0) + 1
                     self.locals[target.id] = value
@@ -84,6 +105,8 @@ class Init:
                 name = node.targets[0].id
                 if name in self.parameters and isinstance(node.value, ast.BoolOp):
                     self.fallbacks[name] = node.value.values[-1]
+            if isinstance(node, ast.If):
+                self.conditions.update(_conditional(node))
             if isinstance(node, ast.If) and len(node.body) == 1:
                 inner = node.body[0]
                 if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Name):
@@ -96,6 +119,72 @@ class Init:
     def of_attribute(self, name: str) -> ast.expr | None:
         """The expression that an attribute was set to."""
         return self.attributes.get(name)
+
+
+def _lists(function: Any) -> dict[str, list[Entry]]:
+    """Lists that ``append``, ``extend`` and ``+=`` fill, at most under one ``if``."""
+    found: dict[str, list[Entry]] = {}
+    spoiled: set[str] = set()  # by what is not understood
+    for statement in function.body:
+        branch = isinstance(statement, ast.If)
+        for each in [*statement.body, *statement.orelse] if branch else [statement]:
+            name, values, starts = _added(each)
+            if (
+                values is None
+                or (starts and (branch or name in found))
+                or each in _orelse(statement)
+            ):
+                spoiled |= {n.id for n in ast.walk(each) if isinstance(n, ast.Name)}
+            elif starts or name in found:
+                test = statement.test if branch else None
+                found.setdefault(name, []).extend(Entry(test, value) for value in values)
+    return {name: entries for name, entries in found.items() if name not in spoiled}
+
+
+def _orelse(statement: ast.stmt) -> list[ast.stmt]:
+    return statement.orelse if isinstance(statement, ast.If) else []
+
+
+def _added(statement: ast.stmt) -> tuple[str, list[ast.expr] | None, bool]:
+    """The list that a statement adds to, what it adds, and whether it makes the list.
+
+    None for what it adds, where that is not understood.
+    """
+    target: ast.expr | None = None
+    value: ast.expr | None = None
+    starts = False
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value, starts = statement.targets[0], statement.value, True
+    elif isinstance(statement, ast.AnnAssign):
+        target, value, starts = statement.target, statement.value, True
+    elif isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
+        target, value = statement.target, statement.value
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        function = statement.value.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            target, value = function.value, ast.List(statement.value.args)
+            if function.attr == "extend":
+                value = statement.value.args[0]
+            elif function.attr != "append":
+                value = None
+    elif isinstance(statement, (ast.For, ast.While, ast.With, ast.Try, ast.If)):
+        return "", None, False
+    if not isinstance(target, ast.Name):
+        return "", [], False  # nothing that concerns a list of this function
+    if not isinstance(value, ast.List) or any(isinstance(e, ast.Starred) for e in value.elts):
+        return target.id, None, starts
+    return target.id, value.elts, starts
+
+
+def _conditional(node: ast.If) -> dict[str, tuple[ast.expr, ast.expr]]:
+    """Attributes that one ``if`` sets to a call: its condition and the call."""
+    found: dict[str, tuple[ast.expr, ast.expr]] = {}
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
+            target = statement.targets[0]
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                found[target.attr] = (node.test, statement.value)
+    return found
 
 
 def _pairs(targets: list[ast.expr], value: ast.expr | None) -> list[tuple[ast.expr, ast.expr]]:
@@ -295,6 +384,41 @@ def evaluate(node: ast.AST, env: dict[str, Any], init: Init) -> Any:
         raise Unknown from None
 
 
+def free_names(node: ast.AST, init: Init) -> set[str]:
+    """The constructor's arguments that an expression reads, also through names of its own."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and each.id in init.parameters:
+            found.add(each.id)
+        elif isinstance(each, ast.Name) and each.id in init.locals:
+            found |= free_names(init.locals[each.id], init)
+    return found
+
+
+def solved(node: ast.AST, name: str, value: Any, env: dict[str, Any], init: Init) -> Any:
+    """The one plain number that an argument must have for an expression to have this value.
+
+    None where there is none among the usual ratios, or several.
+    """
+    parameter = init.parameters[name]
+    kind = float if isinstance(parameter.default, float) else int
+    found = []
+    if type(value) is int and isinstance(node, ast.Name) and node.id == name:
+        return value
+    sizes = {value} if type(value) is int else set()
+    for candidate in (*sorted({*range(1, 17)} | sizes), *_RATIOS):
+        tried = kind(candidate) if candidate == int(candidate) else candidate
+        try:
+            if equal(evaluate(node, {**env, name: tried}, init), value):
+                found.append(tried)
+        except Unknown:
+            return None
+    return found[0] if len(found) == 1 else None
+
+
+_RATIOS = (0.0625, 0.125, 0.25, 0.5, 0.75, 1.5, 2.5, 3.5)
+
+
 def recover(module: torch.nn.Module, init: Init) -> dict[str, Any]:
     """Constructor arguments that a module kept under their own name."""
     env: dict[str, Any] = {}
@@ -316,6 +440,8 @@ def recover(module: torch.nn.Module, init: Init) -> dict[str, Any]:
 
 def same(a: Any, b: Any) -> bool:
     """Equal, and of one kind: 1 is not True and not 1.0."""
+    if a is ANY or b is ANY:
+        return True
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return type(a) is type(b) and a == b
@@ -323,6 +449,8 @@ def same(a: Any, b: Any) -> bool:
 
 def equal(a: Any, b: Any) -> bool:
     """Equal as an argument: (3, 3) is 3."""
+    if a is ANY or b is ANY:
+        return True
     if isinstance(a, (tuple, list)) and isinstance(b, int) and not isinstance(b, bool):
         return bool(a) and all(x == b for x in a)
     if isinstance(a, bool) != isinstance(b, bool):

@@ -11,7 +11,7 @@ import torch
 
 from fluxmod import nn
 
-from .classes import ClassCode, is_spec
+from .classes import ClassCode
 from .counting import counted
 from .groups import Group
 from .ir import Value, tree_values
@@ -19,6 +19,7 @@ from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
 from .scan import Stacks
+from .specs import is_spec
 from .style import WIDTH, formatted, statement
 from .words import Body
 
@@ -89,7 +90,8 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
         code.tables.notes.extend(stacks.notes)
     chain = body is None and isinstance(group.instances[0].module, torch.nn.Sequential)
     base = f"nn.{layer.name}" if layer else "nn.Sequential" if numbered or chain else "nn.Module"
-    if chain and not numbered:
+    filled = any(line.startswith("super().__init__(") for line in code.lines)
+    if chain and not numbered and not filled:
         pairs = [line.removeprefix("self.").partition(" = ") for line in code.lines]
         parts = ", ".join(f'"{name}": {value}' for name, _, value in pairs)
         code.lines = [f"super().__init__({{{parts}}})"]

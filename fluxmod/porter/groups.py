@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from .ir import Size
 from .modes import folds
+from .optional import has_steps
 from .specs import Instance
 from .words import Body, literal
 
@@ -29,7 +32,6 @@ class Group:
     name: str = ""
     parameters: dict[str, str | None] = field(default_factory=dict)  # name -> default's text
     needs_rngs: bool = False
-    optional: dict[str, None] = field(default_factory=dict)
 
     @property
     def body(self) -> Body | None:
@@ -64,13 +66,25 @@ def group_instances(instances: list[Instance]) -> list[Group]:
 
 def _merge_optional(groups: list[Group]) -> list[Group]:
     """Join classes that differ in words alone, in a child that some lack, or by an attribute."""
-    for joined in (_reworded, _joined, _flagged):
+    for joined in (_chained, _reworded, _joined, _flagged):
         kept: list[Group] = []
         for group in groups:
             if not any(g.cls is group.cls and joined(g, group) for g in kept):
                 kept.append(group)
         groups = kept
     return groups
+
+
+def _chained(first: Group, second: Group) -> bool:
+    """Try to make one class of two Sequentials that differ in the layers they have."""
+    both = first.instances + second.instances
+    chains = all(isinstance(i.module, torch.nn.Sequential) and not i.bodies for i in both)
+    if not chains or first.cls is torch.nn.Sequential or not has_steps(first.cls, both):
+        return False
+    first.instances = both
+    for instance in both:
+        instance.group = first
+    return True
 
 
 def _reworded(first: Group, second: Group) -> bool:
@@ -299,7 +313,8 @@ def _joined(first: Group, second: Group) -> bool:
         if len(extra) != 1 or (names[0] ^ names[1]) != extra or full.signature != part.signature:
             continue
         child = next(iter(extra))
-        lines = _with_condition(full.lines, part.lines, child)
+        arguments = [name for name, _, _ in full.signature]
+        lines = _with_condition(full.lines, part.lines, child, arguments)
         if lines is not None:
             marks = [_MARK.findall("\n".join(g.lines)) for g in (full, part)]
             if len(marks[0]) != len(marks[1]):
@@ -307,7 +322,6 @@ def _joined(first: Group, second: Group) -> bool:
             first.lines = lines
             first.instances = first.instances + second.instances
             first.instances.sort(key=lambda i: bool(i.attributes.get(child)) is False)
-            first.optional = {**first.optional, **second.optional, child: None}
             for instance in first.instances:
                 instance.group = first
             return True
@@ -323,8 +337,13 @@ def _renumbered(lines: list[str]) -> list[str]:
     return [_MARK.sub(one, line) for line in lines]
 
 
-def _with_condition(full: list[str], part: list[str], child: str) -> list[str] | None:
-    """The lines with the child's call made conditional, if that gives both variants."""
+def _with_condition(
+    full: list[str], part: list[str], child: str, names: list[str]
+) -> list[str] | None:
+    """The lines with the child's call made conditional, if that gives both variants.
+
+    Without the child its argument stands for its result, or another of the call's (``names``).
+    """
     call = re.compile(rf"self\.{child}\((\w+)\)")
     places = [i for i, line in enumerate(full) if f"self.{child}" in line]
     if len(places) != 1 or not (found := call.search(full[places[0]])):
@@ -338,15 +357,15 @@ def _with_condition(full: list[str], part: list[str], child: str) -> list[str] |
             block = [f"if self.{child} is not None:", f"    {line}"]
             return [*full[:place], *block, *full[place + 1 :]]
     if right == found[0]:
-        after = [re.sub(rf"\b{target}\b", given, x) for x in full[place + 1 :]]
-        if _renumbered(full[:place] + after) == _renumbered(part):
-            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
-            return [*full[:place], chosen, *full[place + 1 :]]
-        if _renumbered([*full[:place], f"{target} = {given}", *full[place + 1 :]]) == _renumbered(
-            part
-        ):
-            chosen = f"{target} = {given} if self.{child} is None else {found[0]}"
-            return [*full[:place], chosen, *full[place + 1 :]]
+        before, after = full[:place], full[place + 1 :]
+        for other in dict.fromkeys([given, *names]):
+            kept = not any(re.match(rf"\s*{other}\b[^=(]* = ", x) for x in after)
+            put = [re.sub(rf"\b{target}\b", other, x) for x in after]
+            if (kept and _renumbered(before + put) == _renumbered(part)) or (
+                _renumbered([*before, f"{target} = {other}", *after]) == _renumbered(part)
+            ):
+                chosen = f"{target} = {other} if self.{child} is None else {found[0]}"
+                return [*before, chosen, *after]
     nested = re.compile(rf"(?<![\w\])])\({re.escape(found[0])}\)")  # in brackets of its own
     plain_line = nested.sub(given, line).replace(found[0], given)
     if _renumbered([*full[:place], plain_line, *full[place + 1 :]]) == _renumbered(part):

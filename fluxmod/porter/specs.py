@@ -9,11 +9,23 @@ import torch
 
 from . import leaves
 from .bases import OWN
+from .constructors import ANY
 from .leaves import Leaf
 from .partition import is_chain
 from .paths import relative
 
-__all__ = ["Alias", "Array", "Instance", "Listing", "Specs", "plain_tensors"]
+__all__ = [
+    "Alias",
+    "Array",
+    "Instance",
+    "Listing",
+    "Specs",
+    "is_spec",
+    "kind_of",
+    "left_out",
+    "plain_tensors",
+    "unspecified",
+]
 
 
 @dataclass(eq=False)
@@ -59,6 +71,58 @@ class Alias:
 
     path: str
     place: str = ""
+
+
+def is_spec(value: Any) -> bool:
+    """Whether a value is a module to build."""
+    return isinstance(value, (Leaf, Instance, Listing))
+
+
+def kind_of(spec: Any) -> Any:
+    """What decides whether two specs can share one line of code."""
+    if isinstance(spec, Leaf):
+        return ("layer", spec.name)
+    if isinstance(spec, Instance):
+        return ("class", id(spec.group))
+    if isinstance(spec, Listing):
+        return ("list", spec.kind)
+    return (type(spec).__name__,)
+
+
+def left_out(spec: Any) -> str | None:
+    """What stands for a child that does nothing; None for one that does something."""
+    if spec is None:
+        return "None"
+    if isinstance(spec, Leaf) and spec.name == "Identity" and not spec.given:
+        return "nn.Identity()"
+    if isinstance(spec, Listing) and spec.kind == "Sequential" and not spec.children:
+        return "nn.Sequential()"
+    return None
+
+
+def unspecified(specs: list[Any]) -> Any:
+    """The specs' common structure, its numbers unsaid; None where they differ in structure."""
+    first = specs[0]
+    if len({kind_of(s) for s in specs}) > 1:
+        return None
+    if isinstance(first, Leaf):
+        table = {k: [s.args.get(k, ANY) for s in specs] for s in specs for k in s.args}
+    elif isinstance(first, Instance):
+        table = {k: [s.args[k] for s in specs] for k in first.args}
+    elif isinstance(first, Listing) and len({tuple(s.children) for s in specs}) == 1:
+        table = {k: [s.children[k] for s in specs] for k in first.children}
+    else:
+        return None
+    parts: dict[str, Any] = {}
+    for name, values in table.items():
+        parts[name] = unspecified(values) if any(map(is_spec, values)) else ANY
+        if parts[name] is None or (parts[name] is ANY and isinstance(first, Listing)):
+            return None
+    if isinstance(first, Leaf):
+        return Leaf(first.name, parts, first.given)
+    if isinstance(first, Listing):
+        return Listing(first.kind, parts)
+    return Instance(first.module, first.path, group=first.group, args=parts)
 
 
 def plain_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

@@ -20,16 +20,20 @@ class CifarBlock(nn.Module):
 
     axes = nn.Axes(inputs=(nn.Channel(1),), output=nn.Channel(1))
 
-    def __init__(
-        self, in_planes: int, planes: int, shortcut: nn.Module, stride: int = 1, *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, in_planes: int, planes: int, stride: int = 1, *, rngs: nnx.Rngs) -> None:
         self.conv1 = nn.Conv2d(
             in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False, rngs=rngs
         )
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False, rngs=rngs)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.shortcut = shortcut
+        if stride != 1 or in_planes != planes:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride, bias=False, rngs=rngs),
+                nn.BatchNorm2d(planes),
+            )
+        else:
+            self.shortcut = nn.Sequential()
 
     def __call__(self, x: jax.Array) -> jax.Array:
         out = F.relu(self.bn1(self.conv1(x)))
@@ -49,21 +53,9 @@ class CifarNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, *, rngs: nnx.Rngs) -> None:
         self.conv1 = nn.Conv2d(3, 8, kernel_size=3, padding=1, bias=False, rngs=rngs)
-        self.layer1 = nn.Sequential(
-            *(CifarBlock(8, 8, nn.Sequential(), rngs=rngs) for _ in range(2))
-        )
+        self.layer1 = nn.Sequential(*(CifarBlock(8, 8, rngs=rngs) for _ in range(2)))
         self.layer2 = nn.Sequential(
-            CifarBlock(
-                8,
-                16,
-                nn.Sequential(
-                    nn.Conv2d(8, 16, kernel_size=1, stride=2, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(16),
-                ),
-                stride=2,
-                rngs=rngs,
-            ),
-            CifarBlock(16, 16, nn.Sequential(), rngs=rngs),
+            CifarBlock(8, 16, stride=2, rngs=rngs), CifarBlock(16, 16, rngs=rngs)
         )
         self.linear = nn.Linear(16, num_classes, rngs=rngs)
 

@@ -45,9 +45,46 @@ class InvertedResidual(nn.Module):
 
     axes = nn.Axes(inputs=(nn.Channel(1),), output=nn.Channel(1))
 
-    def __init__(self, conv: nn.Module, use_res_connect: bool) -> None:
-        self.use_res_connect = use_res_connect
-        self.conv = conv
+    def __init__(
+        self,
+        inp: int,
+        oup: int,
+        stride: int,
+        expand_ratio: int,
+        use_se: bool = False,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        hidden_dim = round(inp * expand_ratio)
+        self.use_res_connect = stride == 1 and inp == oup
+        layers = []
+        if expand_ratio != 1:
+            layers += [
+                nn.Conv2d(inp, hidden_dim, kernel_size=1, bias=False, rngs=rngs),
+                nn.BatchNorm2d(hidden_dim),
+                nn.ReLU6(),
+            ]
+        layers += [
+            nn.Conv2d(
+                hidden_dim,
+                hidden_dim,
+                kernel_size=3,
+                stride=stride,
+                padding=1,
+                groups=hidden_dim,
+                bias=False,
+                rngs=rngs,
+            ),
+            nn.BatchNorm2d(hidden_dim),
+            nn.Hardswish(),
+        ]
+        if use_se:
+            layers.append(SqueezeExcite(hidden_dim, rngs=rngs))
+        layers += [
+            nn.Conv2d(hidden_dim, oup, kernel_size=1, bias=False, rngs=rngs),
+            nn.BatchNorm2d(oup),
+        ]
+        self.conv = nn.Sequential(*layers)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.use_res_connect:
@@ -69,61 +106,10 @@ class MobileNet(nn.Module):
             nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1, bias=False, rngs=rngs),
             nn.BatchNorm2d(8),
             nn.ReLU6(),
-            InvertedResidual(
-                nn.Sequential(
-                    nn.Conv2d(8, 8, kernel_size=3, padding=1, groups=8, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(8),
-                    nn.Hardswish(),
-                    nn.Conv2d(8, 8, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(8),
-                ),
-                True,
-            ),
-            InvertedResidual(
-                nn.Sequential(
-                    nn.Conv2d(8, 32, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(32),
-                    nn.ReLU6(),
-                    nn.Conv2d(
-                        32, 32, kernel_size=3, stride=2, padding=1, groups=32, bias=False, rngs=rngs
-                    ),
-                    nn.BatchNorm2d(32),
-                    nn.Hardswish(),
-                    nn.Conv2d(32, 12, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(12),
-                ),
-                False,
-            ),
-            InvertedResidual(
-                nn.Sequential(
-                    nn.Conv2d(12, 48, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(48),
-                    nn.ReLU6(),
-                    nn.Conv2d(48, 48, kernel_size=3, padding=1, groups=48, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(48),
-                    nn.Hardswish(),
-                    SqueezeExcite(48, rngs=rngs),
-                    nn.Conv2d(48, 12, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(12),
-                ),
-                True,
-            ),
-            InvertedResidual(
-                nn.Sequential(
-                    nn.Conv2d(12, 48, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(48),
-                    nn.ReLU6(),
-                    nn.Conv2d(
-                        48, 48, kernel_size=3, stride=2, padding=1, groups=48, bias=False, rngs=rngs
-                    ),
-                    nn.BatchNorm2d(48),
-                    nn.Hardswish(),
-                    SqueezeExcite(48, rngs=rngs),
-                    nn.Conv2d(48, 16, kernel_size=1, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(16),
-                ),
-                False,
-            ),
+            InvertedResidual(8, 8, 1, 1, rngs=rngs),
+            InvertedResidual(8, 12, 2, 4, rngs=rngs),
+            InvertedResidual(12, 12, 1, 4, use_se=True, rngs=rngs),
+            InvertedResidual(12, 16, 2, 4, use_se=True, rngs=rngs),
         )
         self.classifier = nn.Sequential(
             nn.Dropout(p=dropout, rngs=rngs), nn.Linear(16, num_classes, rngs=rngs)

@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
         inplanes: int,
         planes: int,
         stride: int = 1,
-        downsample: nn.Module | None = None,
+        downsample: bool = False,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -36,7 +36,13 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False, rngs=rngs)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = downsample
+        if downsample:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inplanes, planes, kernel_size=1, stride=stride, bias=False, rngs=rngs),
+                nn.BatchNorm2d(planes),
+            )
+        else:
+            self.downsample = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         out = self.conv1(x)
@@ -65,43 +71,13 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1 = nn.Sequential(*(BasicBlock(8, 8, rngs=rngs) for _ in range(2)))
         self.layer2 = nn.Sequential(
-            BasicBlock(
-                8,
-                16,
-                stride=2,
-                downsample=nn.Sequential(
-                    nn.Conv2d(8, 16, kernel_size=1, stride=2, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(16),
-                ),
-                rngs=rngs,
-            ),
-            BasicBlock(16, 16, rngs=rngs),
+            BasicBlock(8, 16, stride=2, downsample=True, rngs=rngs), BasicBlock(16, 16, rngs=rngs)
         )
         self.layer3 = nn.Sequential(
-            BasicBlock(
-                16,
-                32,
-                stride=2,
-                downsample=nn.Sequential(
-                    nn.Conv2d(16, 32, kernel_size=1, stride=2, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(32),
-                ),
-                rngs=rngs,
-            ),
-            BasicBlock(32, 32, rngs=rngs),
+            BasicBlock(16, 32, stride=2, downsample=True, rngs=rngs), BasicBlock(32, 32, rngs=rngs)
         )
         self.layer4 = nn.Sequential(
-            BasicBlock(
-                32,
-                64,
-                stride=2,
-                downsample=nn.Sequential(
-                    nn.Conv2d(32, 64, kernel_size=1, stride=2, bias=False, rngs=rngs),
-                    nn.BatchNorm2d(64),
-                ),
-                rngs=rngs,
-            ),
-            BasicBlock(64, 64, rngs=rngs),
+            BasicBlock(32, 64, stride=2, downsample=True, rngs=rngs), BasicBlock(64, 64, rngs=rngs)
         )
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(64, num_classes, rngs=rngs)

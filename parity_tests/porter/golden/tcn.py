@@ -42,23 +42,26 @@ class TemporalBlock(nn.Module):
         kernel_size: int,
         dilation: int,
         dropout: float = 0.2,
-        downsample: nn.Module | None = None,
         *,
         rngs: nnx.Rngs,
     ) -> None:
+        padding = (kernel_size - 1) * dilation
         self.conv1 = nn.Conv1d(
             n_inputs,
             n_outputs,
             kernel_size=kernel_size,
-            padding=(kernel_size - 1) * dilation,
+            padding=padding,
             dilation=dilation,
             rngs=rngs,
         )
-        self.chomp1 = Chomp1d((kernel_size - 1) * dilation)
+        self.chomp1 = Chomp1d(padding)
         self.relu1 = nn.ReLU()
         self.dropout1 = nn.Dropout(p=dropout, rngs=rngs)
         self.net = nn.Sequential(self.conv1, self.chomp1, self.relu1, self.dropout1)
-        self.downsample = downsample
+        if n_inputs != n_outputs:
+            self.downsample = nn.Conv1d(n_inputs, n_outputs, kernel_size=1, rngs=rngs)
+        else:
+            self.downsample = None
         self.relu = nn.ReLU()
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -79,9 +82,7 @@ class TCN(nn.Module):
     def __init__(self, channels: tuple[int, ...] = (4, 6, 6), *, rngs: nnx.Rngs) -> None:
         self.network = nn.Sequential(
             TemporalBlock(4, 4, 3, 1, rngs=rngs),
-            TemporalBlock(
-                4, 6, 3, 2, downsample=nn.Conv1d(4, 6, kernel_size=1, rngs=rngs), rngs=rngs
-            ),
+            TemporalBlock(4, 6, 3, 2, rngs=rngs),
             TemporalBlock(6, 6, 3, 4, rngs=rngs),
         )
         self.linear = nn.Linear(channels[-1], 3, rngs=rngs)

@@ -1,0 +1,207 @@
+"""Children that some blocks have: an ``if`` of the ported constructor, as in torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fluxmod import porter
+from parity_tests.porter.certified import require_equal
+
+DIM = 6
+
+
+class Stack(nn.Module):
+    """Blocks one after the other."""
+
+    def __init__(self, *blocks):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class ByExpression(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.fc = nn.Linear(n_in, n_out)
+        self.skip = nn.Linear(n_in, n_out, bias=False) if n_in != n_out else None
+
+    def forward(self, x):
+        return self.fc(x) + (x if self.skip is None else self.skip(x))
+
+
+class ByStatement(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.fc = nn.Linear(n_in, n_out)
+        self.skip = nn.Sequential()
+        if n_in != n_out:
+            self.skip = nn.Sequential(nn.Linear(n_in, n_out), nn.LayerNorm(n_out))
+
+    def forward(self, x):
+        return self.fc(x) + self.skip(x)
+
+
+class Given(nn.Module):
+    def __init__(self, n_in, n_out, skip=None):
+        super().__init__()
+        self.fc = nn.Linear(n_in, n_out)
+        self.skip = skip
+
+    def forward(self, x):
+        y = torch.relu(self.fc(x))
+        return y + (x if self.skip is None else self.skip(x))
+
+
+class FromInput(nn.Module):
+    """Without the child it is not the child's argument that is added."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.norm = nn.LayerNorm(n_in)
+        self.fc = nn.Linear(n_in, n_out)
+        if n_in != n_out:
+            self.skip = nn.Linear(n_in, n_out)
+
+    def forward(self, x):
+        y = self.norm(x)
+        skip = self.skip(y) if hasattr(self, "skip") else x
+        return self.fc(y) + skip
+
+
+class FromChanged(nn.Module):
+    """As before, but what is added without the child is made after the child's place."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.fc = nn.Linear(n_in, n_out)
+        if n_in != n_out:
+            self.skip = nn.Linear(n_in, n_out)
+
+    def forward(self, x):
+        if hasattr(self, "skip"):
+            skip = self.skip(x)
+            x = torch.tanh(x)
+            return self.fc(x) * skip
+        x = torch.tanh(x)
+        return self.fc(x) * x
+
+
+class Filled(nn.Module):
+    def __init__(self, n_in, n_out, ratio, norm=False):
+        super().__init__()
+        hidden = n_in * ratio
+        layers = []
+        if ratio != 1:
+            layers += [nn.Linear(n_in, hidden), nn.ReLU()]
+        if norm:
+            layers.append(nn.LayerNorm(hidden))
+        layers.append(nn.Linear(hidden, n_out))
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.net(x)
+
+
+class FilledInLoop(nn.Module):
+    def __init__(self, dim, depth):
+        super().__init__()
+        layers = [nn.Linear(dim, dim)]
+        for _ in range(depth):
+            layers.append(nn.Tanh())
+            layers.append(nn.Linear(dim, dim))
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Chain(nn.Sequential):
+    def __init__(self, n_in, n_out, act=True):
+        layers = [nn.Linear(n_in, n_out), nn.LayerNorm(n_out)]
+        if act:
+            layers.append(nn.ReLU())
+        super().__init__(*layers)
+
+
+class Rated(nn.Module):
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        return x * self.rate
+
+
+class SometimesRated(nn.Module):
+    def __init__(self, n_in, n_out, rate):
+        super().__init__()
+        self.same = n_in == n_out
+        self.fc = nn.Linear(n_in, n_out)
+        self.rated = Rated(rate)
+
+    def forward(self, x):
+        y = self.fc(x)
+        if self.same:
+            y = self.rated(y) + x
+        return y
+
+
+def stacked(kind):
+    """Blocks of which the second changes the width."""
+    return Stack(kind(DIM, DIM), kind(DIM, 4), kind(4, 4))
+
+
+MODELS = {
+    "expression": (lambda: stacked(ByExpression), ["if n_in != n_out:", "ByExpression(6, 4, "]),
+    "statement": (lambda: stacked(ByStatement), ["if n_in != n_out:", "ByStatement(6, 4, "]),
+    "given": (
+        lambda: Stack(Given(DIM, DIM), Given(DIM, 4, nn.Linear(DIM, 4)), Given(4, 4)),
+        ["skip: bool = False", "nn.Linear(n_in, n_out", "Given(6, 4, skip=True"],
+    ),
+    # 5 is no size of the block that has it
+    "told by nothing": (
+        lambda: Stack(Given(DIM, DIM, nn.Sequential(nn.Linear(DIM, 5), nn.Linear(5, DIM))),
+                      Given(DIM, DIM, nn.Sequential(nn.Linear(DIM, 7), nn.Linear(7, DIM))),
+                      Given(DIM, DIM)),
+        ["skip: nn.Module | None = None"],
+    ),
+    "another argument": (lambda: stacked(FromInput), ["x if self.skip is None else self.skip(y)"]),
+    "list": (
+        lambda: Stack(Filled(DIM, DIM, 1), Filled(DIM, DIM, 3, True), Filled(DIM, DIM, 2)),
+        ["hidden = n_in * ratio", "if ratio != 1:", "if norm:", "Filled(6, 6, 3, norm=True"],
+    ),
+    "list in a loop": (
+        lambda: Stack(FilledInLoop(DIM, 1), FilledInLoop(DIM, 2)), ["net: nn.Module"]
+    ),
+    "chain": (
+        lambda: Stack(Chain(DIM, 4), Chain(4, DIM, False), Chain(DIM, DIM)),
+        ["act: bool = True", "if act:", "super().__init__(*layers)", "act=False"],
+    ),
+    "not called": (
+        lambda: Stack(SometimesRated(DIM, DIM, 0.5), SometimesRated(DIM, 4, 0.25)),
+        ["self.rated = Rated(rate)", "SometimesRated(6, 4, 0.25"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_child_that_some_blocks_have(name):
+    make, parts = MODELS[name]
+    model, x = make(), torch.randn(3, DIM)
+    ported = porter.port(model, x)
+    text = porter.source(ported)
+    assert [part for part in parts if part not in text] == [], text
+    own = {type(m) for m in model.modules() if type(m).__module__ == __name__}
+    assert text.count("\nclass ") == len(own)
+    require_equal(model, ported, x)
+
+
+def test_a_name_that_changes_stands_for_what_it_was():
+    model, x = stacked(FromChanged), torch.randn(3, DIM)
+    require_equal(model, porter.port(model, x), x)
