@@ -29,8 +29,8 @@ def shape_nodes(node: ast.expr | None, rank: int) -> list[ast.expr | None]:
     return [None] * rank
 
 
-def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
-    """A constant array as code: a range, a mask, frequencies; small ones as they are.
+def buffer_value(tensor: torch.Tensor, sizes: list[str], *, numbers: bool = True) -> str:
+    """A constant array as code: a range, a mask, frequencies; with ``numbers``, small ones as such.
 
     Raises:
         Unported: the array is neither; a wall of numbers is no source.
@@ -60,7 +60,7 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
             for offset in (0, 1):
                 want = getattr(np, name)(np.ones((n, n)), offset)
                 if (array.reshape(-1, n, n) == want).all():
-                    ones = f"jnp.ones(({n}, {n}){dtype})"
+                    ones = f"jnp.ones(({sizes[-2]}, {sizes[-1]}){dtype})"
                     text = f"jnp.{name}({ones}{f', {offset}' if offset else ''})"
                     return text if array.ndim == 2 else f"{text}.reshape{shape}"
     if array.ndim == 1 and array.dtype.kind == "f" and array.size > 1 and array[0] == 1.0:
@@ -75,7 +75,7 @@ def buffer_value(tensor: torch.Tensor, sizes: list[str]) -> str:
                 return f"1.0 / ({rounded:.1f} ** (jnp.arange(0, {2 * n}, 2) / {2 * n}))"
     if (found := _relative_positions(array)) is not None:
         return found
-    if array.size <= 16:
+    if array.size <= 16 and numbers:
         return f"jnp.array({array.tolist()!r}{dtype})"
     raise Unported("a buffer that is not saved and cannot be written as code")
 

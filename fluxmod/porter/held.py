@@ -38,23 +38,32 @@ def array(code: ClassCode, specs: list[Array], node: ast.expr | None) -> str:
         frozen = "" if tensor.requires_grad else ", requires_grad=False"
         return f"nn.Parameter({text}{frozen})"
     persistent = "" if specs[0].persistent else ", persistent=False"
-    if not specs[0].persistent:
-        text = _table(code, specs, sizes)
+    if specs[0].persistent:
+        # a model that is trained from the start needs its masks and tables too
+        varied = (
+            not tensor.is_meta
+            and tensor.numel() > 1
+            and bool((tensor != tensor.flatten()[0]).any())
+        )
+        text = (varied and _table(code, specs, sizes)) or _first_value(
+            code, tensor, shape, dtype, None
+        )
+    elif any(s.tensor.is_meta for s in specs):
+        raise Unported(
+            f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
+        )
     else:
-        text = _first_value(code, tensor, shape, dtype, None)
+        text = _table(code, specs, sizes) or _unknown_table(code, specs, sizes)
     kept = ', torch_dtype="int64"' if tensor.dtype == torch.int64 else ""
     return f"nn.Buffer({text}{persistent}{kept})"
 
 
-def _table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str:
-    """A constant that no checkpoint has: short code for it, or a function as torch has it."""
-    if any(s.tensor.is_meta for s in specs):
-        raise Unported(
-            f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
-        )
+def _table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str | None:
+    """Short code for a constant, or a function as torch has it; None where neither is known."""
     name = specs[0].path.rpartition(".")[2]
     try:
-        texts = [buffer_value(s.tensor, sizes) for s in specs]
+        shown = not specs[0].persistent  # numbers of a checkpoint are no part of the source
+        texts = [buffer_value(s.tensor, sizes, numbers=shown) for s in specs]
         if len(set(texts)) == 1:
             return texts[0]
         tables = [short_code(text) for text in texts]
@@ -64,7 +73,7 @@ def _table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str:
         try:
             tables = [short_code(band_value(s.tensor, sizes)) for s in specs]
         except Unported:
-            return _unknown_table(code, specs, name, sizes)
+            return None
     parameters: list[str] = []
     arguments: list[str] = []
     body = list(tables[0].lines)
@@ -84,7 +93,7 @@ def _table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str:
     return f"{code.tables.function(name, parameters, body)}({', '.join(arguments)})"
 
 
-def _unknown_table(code: ClassCode, specs: list[Array], name: str, sizes: list[str]) -> str:
+def _unknown_table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str:
     """A table whose computation torch's source does not show.
 
     A short one stands as numbers. Others are NaN in the file, loudly, and have torch's values
@@ -99,7 +108,7 @@ def _unknown_table(code: ClassCode, specs: list[Array], name: str, sizes: list[s
     tensor = specs[0].tensor
     if not tensor.is_floating_point():
         raise Unported(
-            f"the table {name} is not saved, and its code was not found; register it as a "
+            f"the table {specs[0].path} is not saved, and its code was not found; register it as a "
             "persistent buffer"
         )
     code.tables.notes.append(

@@ -51,6 +51,27 @@ def test_a_buffer_that_no_file_has_cannot_come_from_the_meta_device():
     assert "steps is on the meta device and in no checkpoint" in found.obstacles
 
 
+class Masked(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.register_buffer("mask", torch.tril(torch.ones(size, size)).view(1, size, size))
+        self.register_buffer("decay", 0.9 ** torch.arange(20.0))
+        self.register_buffer("learned", torch.randn(3))
+
+    def forward(self, x):
+        return torch.where(self.mask == 0, -1.0, x).sum() + self.decay.sum() + self.learned.sum()
+
+
+def test_a_mask_that_a_checkpoint_has_is_made_from_the_start():
+    theirs = Masked(5)
+    ours = porter.port(theirs, torch.randn(2, 5, 5))
+    fresh = type(ours)()
+    np.testing.assert_array_equal(fresh.mask[...], theirs.mask)
+    np.testing.assert_allclose(fresh.decay[...], theirs.decay, rtol=1e-6)
+    np.testing.assert_array_equal(fresh.learned[...], np.zeros(3))  # numbers of a checkpoint alone
+    np.testing.assert_array_equal(ours.learned[...], theirs.learned)
+
+
 def test_streams_are_those_that_the_constructor_makes():
     ours = porter.port(Drops(), torch.randn(2, 4))
     fresh = type(ours)(rngs=nnx.Rngs(0))

@@ -25,7 +25,9 @@ class CausalSelfAttention(nn.Module):
         self, n_embd: int, n_head: int, block_size: int, dropout: float, *, rngs: nnx.Rngs
     ) -> None:
         self.n_head = n_head
-        self.bias = nn.Buffer(jnp.zeros((1, 1, block_size, block_size)))
+        self.bias = nn.Buffer(
+            jnp.tril(jnp.ones((block_size, block_size))).reshape(1, 1, block_size, block_size)
+        )
         self.c_attn = nn.Linear(n_embd, 3 * n_embd, rngs=rngs)
         self.c_proj = nn.Linear(n_embd, n_embd, rngs=rngs)
         self.attn_dropout = nn.Dropout(p=dropout, rngs=rngs)
