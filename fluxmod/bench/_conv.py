@@ -47,6 +47,7 @@ class Shape:
             padding=((self.padding,) * 2,) * 2,
             dilation=(self.dilation,) * 2,
             groups=self.groups,
+            batch=self.batch,
         )
 
     def __str__(self) -> str:
@@ -67,6 +68,7 @@ SHAPES = (
     Shape(8, 28, 128, 128, 3, padding=1),
     Shape(8, 14, 256, 256, 3, padding=1),
     Shape(8, 7, 512, 512, 3, padding=1),
+    Shape(16, 2, 512, 512, 3, padding=1),
     Shape(8, 56, 64, 128, 3, stride=2, padding=1),
     Shape(8, 28, 64, 64, 3, padding=2, dilation=2),
     Shape(4, 112, 3, 64, 7, stride=2, padding=3),

@@ -48,6 +48,8 @@ def _unused(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
     children = [i.module._modules.get(name) for i in missing]
     if not missing or name in code.init.conditions or any(c is None for c in children):
         return None
+    if any(f"self.{name} is " in line for line in code.group.lines):
+        return None  # whether it is called depends on its being there
     present = [s for s in specs if s is not None]
     code.filling = True
     filled = [

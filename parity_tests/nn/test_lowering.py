@@ -62,21 +62,29 @@ def test_the_chosen_formulation_is_the_convolution(shape):
             np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
 
 
-def conv(kernel=(3, 3), inputs=8, groups=1, strides=(1, 1), padding=((0, 0), (0, 0)), gaps=(1, 1)):
-    return ConvShape((9, 9), kernel, inputs, 4, strides, padding, gaps, groups)
+def conv(
+    kernel=(3, 3), inputs=8, groups=1, strides=(1, 1), padding=((0, 0),) * 2, gaps=(1, 1), batch=64
+):
+    return ConvShape((9, 9), kernel, inputs, 4, strides, padding, gaps, groups, batch)
 
 
 @pytest.mark.parametrize(
     ("shape", "name"),
     [
         (conv(), "direct"),
+        (conv(batch=1), "columns"),
+        (conv(batch=2), "direct"),  # 98 windows of 72 numbers
+        (conv(batch=2, inputs=16), "columns"),
+        (conv(batch=600, inputs=9000), "direct"),
+        (conv(batch=1, groups=2), "blocks"),
         (conv((1, 1)), "matmul"),
         (conv((1, 1), gaps=(2, 2)), "matmul"),
         (conv((1, 1), padding=((1, 1), (0, 0))), "direct"),
         (conv((3, 3), strides=(3, 3)), "matmul"),
         (conv((3, 3), strides=(3, 2)), "direct"),
         (conv(inputs=1, groups=8), "shifts"),
-        (conv((9, 9), inputs=1), "direct"),
+        (conv(inputs=1), "direct"),
+        (conv((9, 9), inputs=1, groups=8), "blocks"),
         (conv(groups=4), "blocks"),
         (conv(inputs=0), "direct"),
     ],
@@ -85,6 +93,28 @@ def test_the_rules(shape, name):
     assert formulation(shape, "cpu") == name
     assert formulation(shape, "gpu") == "direct"
     assert MOST_SHIFTS < 81
+
+
+def test_forward_mode_per_example_and_second_derivatives_of_shifts():
+    shape = ConvShape((6, 5), (3, 2), 1, 2, (2, 1), ((1, 1), (0, 1)), (1, 2), 3)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, dx = jnp.asarray(rng.standard_normal((2, 4, 6, 5, 3)))
+        kernel, dkernel = jnp.asarray(rng.standard_normal((2, 3, 2, 1, 6)))
+
+        def found(name):
+            def call(x, kernel):
+                return FORMULATIONS[name](x, kernel, shape, None)
+
+            def loss(kernel, image):
+                return (call(image[None], kernel) ** 3).sum()
+
+            yield jax.jvp(call, (x, kernel), (dx, dkernel))[1]
+            yield jax.vmap(jax.grad(loss), (None, 0))(kernel, x)
+            yield jax.hessian(loss)(kernel, x[0])
+
+        for got, want in zip(found("shifts"), found("direct"), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
 
 
 def test_half_precision_sums_in_float32():

@@ -298,3 +298,15 @@ def test_second_and_forward_derivatives():
     _, along = jax.jvp(jax.grad(energy), (x,), (x,))
     # the energy is quadratic where the choice of maxima does not change
     np.testing.assert_allclose(along, jax.grad(energy)(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["avg_pool2d", "max_pool2d"])
+def test_a_window_far_larger_than_its_axis(name):
+    """As EfficientNet of transformers ends; an array padded to 2000 places takes a second."""
+    x = np.random.default_rng(0).standard_normal((1, 3, 4, 2)).astype(np.float32)
+    options = {"kernel_size": (2000, 3), "padding": (0, 1), "ceil_mode": True}
+    given = torch.from_numpy(np.moveaxis(x, -1, 1))
+    theirs = getattr(torch.nn.functional, name)(given, **options)
+    pool = jax.jit(lambda x: getattr(F, name)(x, **options))
+    np.testing.assert_allclose(np.moveaxis(pool(x), -1, 1), theirs, rtol=1e-6)
+    assert "2000," not in str(jax.make_jaxpr(pool)(x))

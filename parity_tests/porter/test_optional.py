@@ -152,6 +152,21 @@ class SometimesRated(nn.Module):
         return y
 
 
+class AsksItsStride(nn.Module):
+    """As in EfficientNet of transformers: made always, called where a number says so."""
+
+    def __init__(self, n_in, n_out, stride):
+        super().__init__()
+        self.stride = stride
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.conv = nn.Conv2d(n_in, n_out, 3, stride, "valid" if stride == 2 else "same")
+
+    def forward(self, x):
+        if self.stride == 2:
+            x = self.pad(x)
+        return self.conv(x)
+
+
 def stacked(kind):
     """Blocks of which the second changes the width."""
     return Stack(kind(DIM, DIM), kind(DIM, 4), kind(4, 4))
@@ -199,6 +214,14 @@ def test_a_child_that_some_blocks_have(name):
     assert [part for part in parts if part not in text] == [], text
     own = {type(m) for m in model.modules() if type(m).__module__ == __name__}
     assert text.count("\nclass ") == len(own)
+    require_equal(model, ported, x)
+
+
+def test_a_child_made_by_all_and_called_by_some():
+    model = Stack(AsksItsStride(3, 4, 1), AsksItsStride(4, 4, 2), AsksItsStride(4, 2, 1))
+    x = torch.randn(2, 3, 6, 6)
+    ported = porter.port(model, x)
+    assert porter.source(ported).count("\nclass ") == 2
     require_equal(model, ported, x)
 
 

@@ -9,14 +9,14 @@ shapes; ``fluxmod bench --conv`` measures such shapes. Accelerators always get
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax import lax
 
-from .conv_forms import as_matmul, by_shifts, in_blocks
+from .conv_forms import as_columns, as_matmul, by_shifts, in_blocks
 
 __all__ = ["FORMULATIONS", "ConvShape", "conv_general", "formulation"]
 
@@ -28,7 +28,7 @@ class ConvShape:
     """What a formulation is chosen by; all static.
 
     ``spatial`` are the input's sizes, ``kernel`` the window's, ``inputs`` and ``outputs`` the
-    numbers of channels of one group.
+    numbers of channels of one group, ``batch`` the number of examples.
     """
 
     spatial: tuple[int, ...]
@@ -39,6 +39,19 @@ class ConvShape:
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     groups: int
+    batch: int = 1
+
+    @property
+    def is_small(self) -> bool:
+        """A dense one with fewer windows than numbers in a window, and not very many of either."""
+        if self.groups > 1 or not isinstance(self.batch, int):  # symbolic in ``jax.export``
+            return False
+        rows = zip(
+            self.spatial, self.kernel, self.strides, self.padding, self.dilation, strict=True
+        )
+        out = [(n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, k, s, pad, d in rows]
+        windows, length = self.batch * math.prod(out), math.prod(self.kernel) * self.inputs
+        return windows <= length and windows * length <= MOST_COLUMNS
 
     @property
     def is_patches(self) -> bool:
@@ -62,7 +75,8 @@ def formulation(shape: ConvShape, platform: str) -> str:
     matmul    1x1, 64 to 256 channels, 8 x 56 x 56        69.6       45.8
     matmul    16x16 patches, 3 to 384, 4 x 224 x 224      68.8       6.1
     shifts    depthwise 3x3, 192 channels, 8 x 28 x 28    65.0       13.9
-    shifts    5x5, 1 to 16 channels, 64 x 28 x 28         3.8        2.9
+    columns   3x3, 512 to 512 channels, 16 x 2 x 2          152        4.8
+    columns   3x3, 512 to 512 channels, 8 x 7 x 7          27.2       22.3
     blocks    3x3, 32 groups of 4, 8 x 28 x 28            8332       8.4
     direct    3x3, 64 to 64 channels, 8 x 56 x 56         32.8       32.8
     ========  ==========================================  =========  ==========
@@ -71,11 +85,15 @@ def formulation(shape: ConvShape, platform: str) -> str:
         return "direct"
     if shape.is_patches:
         return "matmul"
-    if shape.inputs == 1 and math.prod(shape.kernel) <= MOST_SHIFTS:
+    if shape.is_small:
+        return "columns"
+    if shape.groups > 1 and shape.inputs == 1 and math.prod(shape.kernel) <= MOST_SHIFTS:
         return "shifts"
     return "blocks" if shape.groups > 1 else "direct"
 
 
+MOST_COLUMNS = 2**22
+"""Elements of the matrix of windows: a larger one leaves the cache."""
 MOST_SHIFTS = 64
 """Taps of a kernel that are written out one by one: 7x7 is, a 1-D kernel of 1000 is not."""
 
@@ -103,6 +121,7 @@ def conv_general(
         padding=tuple((low, high) for low, high in padding),
         dilation=tuple(dilation),
         groups=groups,
+        batch=x.shape[0],
     )
     chosen = formulation(shape, jax.default_backend()) if x.dtype == kernel.dtype else "direct"
     return FORMULATIONS[chosen](x, kernel, shape, precision)
@@ -128,5 +147,11 @@ def blocks(x: jax.Array, kernel: jax.Array, shape: ConvShape, precision: Any) ->
     return in_blocks(direct, x, kernel, shape, precision)
 
 
-FORMULATIONS = {"direct": direct, "matmul": as_matmul, "shifts": by_shifts, "blocks": blocks}
+FORMULATIONS: dict[str, Callable[[jax.Array, jax.Array, ConvShape, Any], jax.Array]] = {
+    "direct": direct,
+    "matmul": as_matmul,
+    "columns": as_columns,
+    "shifts": by_shifts,
+    "blocks": blocks,
+}
 """Every way to compute a convolution: ``f(x, kernel, shape, precision)``."""

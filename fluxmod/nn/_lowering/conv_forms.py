@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.lax import optimization_barrier
 
-__all__ = ["as_matmul", "by_shifts", "in_blocks", "shifted"]
+__all__ = ["as_columns", "as_matmul", "by_shifts", "in_blocks", "shifted"]
 
 BLOCK = 32
 """Input channels of a block of groups: fewer make many small convolutions, more waste zeros."""
@@ -28,26 +31,55 @@ def as_matmul(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> ja
         order = (0, *range(1, 2 * nd, 2), *range(2, 2 * nd + 1, 2), 2 * nd + 1)
         x = x.transpose(order)
     rows = x.reshape(x.shape[0], *out, kernel.size // kernel.shape[-1])
-    product = jnp.matmul(
-        rows,
-        kernel.reshape(-1, kernel.shape[-1]),
-        precision=precision,
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32) if _is_half(x) else None,
-    )
-    return product.astype(x.dtype)
+    return _product(rows, kernel, precision)
 
 
+def as_columns(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
+    """Every window copied into a row of a matrix: for few windows and many channels."""
+    x = optimization_barrier(x)  # what gives x is computed once, not for every tap
+    parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
+    return _product(jnp.concatenate(list(parts), axis=-1), kernel, precision)
+
+
+def _product(rows: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
+    wide = jnp.promote_types(rows.dtype, jnp.float32) if _is_half(rows) else None
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    product = jnp.matmul(rows, matrix, precision=precision, preferred_element_type=wide)
+    return product.astype(rows.dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def by_shifts(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
-    """One input channel per group: a sum of shifted copies, each times its tap of the kernel."""
+    """One input channel per group: a sum of shifted copies, each times its tap of the kernel.
+
+    The barriers keep XLA from computing what gives ``x`` once more for every tap, and the sum once
+    more for everything that reads it.
+    """
     del precision  # products of single numbers
+    return optimization_barrier(_sum_of_shifts(optimization_barrier(x), kernel, shape))
+
+
+@by_shifts.defjvp
+def _tangent_by_shifts(
+    shape: Any, precision: Any, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = primals
+    dx, dkernel = tangents
+    by_input = _sum_of_shifts(optimization_barrier(dx), kernel, shape)
+    by_kernel = _sum_of_shifts(optimization_barrier(x), dkernel, shape)
+    return by_shifts(x, kernel, shape, precision), optimization_barrier(by_input + by_kernel)
+
+
+def _sum_of_shifts(x: jax.Array, kernel: jax.Array, shape: Any) -> jax.Array:
     dtype = x.dtype
     if _is_half(x):
         x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    taps = kernel.reshape(-1, shape.groups, shape.outputs)
+    count = math.prod(shape.kernel)
+    taps = lax.split(kernel.reshape(count, shape.groups, shape.outputs), [1] * count)
     total: Any = 0
     parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
     for tap, part in zip(taps, parts, strict=True):
-        total = total + part[..., None] * jnp.broadcast_to(tap, (*part.shape, shape.outputs))
+        total = total + part[..., None] * jnp.broadcast_to(tap[0], (*part.shape, shape.outputs))
     return total.reshape(*total.shape[:-2], kernel.shape[-1]).astype(dtype)
 
 

@@ -50,6 +50,13 @@ class Windows:
         end = [-(-(i + 1) * size // count) for i in range(count)]
         return cls(tuple(start), tuple(e - s for s, e in zip(start, end, strict=True)))
 
+    def within(self, size: int) -> Windows:
+        """The same without padding where that is simple: one window, cut to the axis."""
+        if len(self.start) != 1 or self.dilation != 1:
+            return self
+        first, end = max(self.start[0], 0), min(self.start[0] + self.length[0], size)
+        return Windows((first,), (end - first,)) if end > first else self
+
     def padding(self, size: int) -> tuple[int, int]:
         """How far the windows reach beyond an axis of that size, on either side."""
         if not self.start:
@@ -81,6 +88,7 @@ def window_sum(x: jax.Array, windows: Sequence[Windows], axes: Sequence[int]) ->
     [3.0, 9.0]
     """
     for w, axis in zip(windows, axes, strict=True):
+        w = w.within(x.shape[axis])
         part = _over(_padded((x,), (0,), axis, w), w, _add)
         (x,) = part.arrays
     return x
@@ -105,8 +113,8 @@ def window_max(
         if places:
             step = lax.broadcasted_iota(int, arrays[1].shape, axes[i]) * math.prod(sizes[i + 1 :])
             arrays = (arrays[0], arrays[1] + step)
-        padded = _padded(arrays, (_lowest(x.dtype), 0), axes[i], windows[i])
-        arrays = _over(padded, windows[i], _larger).arrays
+        w = windows[i].within(sizes[i])
+        arrays = _over(_padded(arrays, (_lowest(x.dtype), 0), axes[i], w), w, _larger).arrays
     return arrays
 
 
