@@ -61,8 +61,8 @@ def _unused(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
 
 def _like(spec: Any, module: Any) -> Any:
     """What a module is that was not called, as its twin in another instance is."""
-    if isinstance(spec, Leaf):
-        return leaves.match(module)
+    if isinstance(spec, Leaf) and (leaf := leaves.match(module)) is not None:
+        return leaf
     if not isinstance(spec, Instance):
         raise Unknown
     cls: Any = type(module)

@@ -43,14 +43,17 @@ class ConvShape:
 
     @property
     def is_small(self) -> bool:
-        """A dense one with fewer windows than numbers in a window, and not very many of either."""
+        """A large dense kernel with fewer windows than numbers in a window."""
         if self.groups > 1 or not isinstance(self.batch, int):  # symbolic in ``jax.export``
+            return False
+        taps = math.prod(self.kernel)
+        if taps > MOST_SHIFTS or taps * self.inputs * self.outputs < LARGE_KERNEL:
             return False
         rows = zip(
             self.spatial, self.kernel, self.strides, self.padding, self.dilation, strict=True
         )
         out = [(n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, k, s, pad, d in rows]
-        windows, length = self.batch * math.prod(out), math.prod(self.kernel) * self.inputs
+        windows, length = self.batch * math.prod(out), taps * self.inputs
         return windows <= length and windows * length <= MOST_COLUMNS
 
     @property
@@ -92,6 +95,8 @@ def formulation(shape: ConvShape, platform: str) -> str:
     return "blocks" if shape.groups > 1 else "direct"
 
 
+LARGE_KERNEL = 2**15
+"""Elements of a dense kernel below which XLA's convolution is as good as any."""
 MOST_COLUMNS = 2**22
 """Elements of the matrix of windows: a larger one leaves the cache."""
 MOST_SHIFTS = 64
