@@ -61,7 +61,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(config.getoption("--samples"))
-    if config.getoption("--samples") == "some" and config.getoption("--device") == "cpu":
+    some = config.getoption("--samples") == "some" and config.getoption("--device") == "cpu"
+    if some and QUICKLY not in os.environ["XLA_FLAGS"]:
         # half the time to compile; ``--samples=all`` compiles as users do
         os.environ["XLA_FLAGS"] += f" {QUICKLY}"
     if config.getoption("--device") == "gpu":

@@ -126,23 +126,22 @@ def _lists(function: Any) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     spoiled: set[str] = set()  # by what is not understood
     for statement in function.body:
-        branch = isinstance(statement, ast.If)
-        for each in [*statement.body, *statement.orelse] if branch else [statement]:
+        inner, test, other = [statement], None, []
+        if isinstance(statement, ast.If):
+            inner, test, other = statement.body, statement.test, statement.orelse
+        for each in other:
+            spoiled |= _names(each)
+        for each in inner:
             name, values, starts = _added(each)
-            if (
-                values is None
-                or (starts and (branch or name in found))
-                or each in _orelse(statement)
-            ):
-                spoiled |= {n.id for n in ast.walk(each) if isinstance(n, ast.Name)}
+            if values is None or (starts and (test is not None or name in found)):
+                spoiled |= _names(each)
             elif starts or name in found:
-                test = statement.test if branch else None
                 found.setdefault(name, []).extend(Entry(test, value) for value in values)
     return {name: entries for name, entries in found.items() if name not in spoiled}
 
 
-def _orelse(statement: ast.stmt) -> list[ast.stmt]:
-    return statement.orelse if isinstance(statement, ast.If) else []
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
 def _added(statement: ast.stmt) -> tuple[str, list[ast.expr] | None, bool]:
@@ -162,12 +161,12 @@ def _added(statement: ast.stmt) -> tuple[str, list[ast.expr] | None, bool]:
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         function = statement.value.func
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-            target, value = function.value, ast.List(statement.value.args)
-            if function.attr == "extend":
-                value = statement.value.args[0]
-            elif function.attr != "append":
-                value = None
-    elif isinstance(statement, (ast.For, ast.While, ast.With, ast.Try, ast.If)):
+            target, given = function.value, statement.value.args
+            if function.attr == "append":
+                value = ast.List(given)
+            elif function.attr == "extend" and len(given) == 1:
+                value = given[0]
+    elif hasattr(statement, "body"):  # a loop, a ``with``: it may do anything
         return "", None, False
     if not isinstance(target, ast.Name):
         return "", [], False  # nothing that concerns a list of this function
@@ -386,13 +385,13 @@ def evaluate(node: ast.AST, env: dict[str, Any], init: Init) -> Any:
 
 def free_names(node: ast.AST, init: Init) -> set[str]:
     """The constructor's arguments that an expression reads, also through names of its own."""
-    found: set[str] = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name) and each.id in init.parameters:
-            found.add(each.id)
-        elif isinstance(each, ast.Name) and each.id in init.locals:
-            found |= free_names(init.locals[each.id], init)
-    return found
+    found = _names(node)
+    while (
+        more := {n for name in found & init.locals.keys() for n in _names(init.locals[name])}
+        - found
+    ):
+        found |= more
+    return found & init.parameters.keys()
 
 
 def solved(node: ast.AST, name: str, value: Any, env: dict[str, Any], init: Init) -> Any:
@@ -400,11 +399,10 @@ def solved(node: ast.AST, name: str, value: Any, env: dict[str, Any], init: Init
 
     None where there is none among the usual ratios, or several.
     """
-    parameter = init.parameters[name]
-    kind = float if isinstance(parameter.default, float) else int
-    found = []
     if type(value) is int and isinstance(node, ast.Name) and node.id == name:
         return value
+    kind = float if isinstance(init.parameters[name].default, float) else int
+    found = []
     sizes = {value} if type(value) is int else set()
     for candidate in (*sorted({*range(1, 17)} | sizes), *_RATIOS):
         tried = kind(candidate) if candidate == int(candidate) else candidate

@@ -40,14 +40,8 @@ def array(code: ClassCode, specs: list[Array], node: ast.expr | None) -> str:
     persistent = "" if specs[0].persistent else ", persistent=False"
     if specs[0].persistent:
         # a model that is trained from the start needs its masks and tables too
-        varied = (
-            not tensor.is_meta
-            and tensor.numel() > 1
-            and bool((tensor != tensor.flatten()[0]).any())
-        )
-        text = (varied and _table(code, specs, sizes)) or _first_value(
-            code, tensor, shape, dtype, None
-        )
+        known = None if _number_of(tensor) is not None else _table(code, specs, sizes)
+        text = known or _first_value(code, tensor, shape, dtype, None)
     elif any(s.tensor.is_meta for s in specs):
         raise Unported(
             f"{specs[0].path} is on the meta device and in no checkpoint; make it on the CPU"
@@ -120,15 +114,20 @@ def _unknown_table(code: ClassCode, specs: list[Array], sizes: list[str]) -> str
     return f"jnp.full({shape}, jnp.nan{dtype})"
 
 
+def _number_of(tensor: torch.Tensor) -> Any:
+    """The number that all elements are, 0 where there are none to see; None where they differ."""
+    if tensor.is_meta or not tensor.numel():
+        return 0
+    first = tensor.detach().reshape(-1)[0]
+    return first.item() if bool((tensor.detach() == first).all()) else None
+
+
 def _first_value(code: ClassCode, tensor: torch.Tensor, shape: str, dtype: str, node: Any) -> str:
     """An array of that shape: torch's distribution where the source shows it."""
     comma = f", {dtype}" if dtype else ""
     shown = shape[1:-2] if shape.endswith(",)") else shape
-    if tensor.device.type == "meta" or not tensor.numel():
-        return f"jnp.zeros({shown}{comma})"
-    first = tensor.detach().reshape(-1)[0]
-    if bool((tensor.detach() == first).all()):
-        value = first.item()
+    value = _number_of(tensor)
+    if value is not None:
         if tensor.dtype == torch.float32:
             value = float(str(np.float32(value)))
         if value == 0:

@@ -6,6 +6,7 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import torch
 from . import leaves
 from .constructors import ANY, Entry, Init, Unknown, element, followed, init_of, recover
 from .leaves import Leaf
-from .specs import Instance, Listing, left_out, unspecified
+from .specs import Instance, Listing, is_spec, left_out, unspecified
 from .words import Unported
 
 if TYPE_CHECKING:
@@ -37,33 +38,38 @@ def branches(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
                 return lines
         except (Unknown, Unported):
             code.columns, code.used, code.said, code.local = kept
-        finally:
-            code.filling = False
     return None
+
+
+@contextmanager
+def _filling(code: ClassCode) -> Iterator[None]:
+    """Arguments that nothing reads may have any value."""
+    code.filling = True
+    try:
+        yield
+    finally:
+        code.filling = False
 
 
 def _unused(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
     """A child without weights that torch always makes and that some instances never call."""
-    missing = [i for i, s in zip(code.instances, specs, strict=True) if s is None]
-    children = [i.module._modules.get(name) for i in missing]
-    if not missing or name in code.init.conditions or any(c is None for c in children):
+    children = [i.module._modules.get(name) for i in code.instances]
+    if None not in specs or name in code.init.conditions or None in children:
         return None
     if any(f"self.{name} is " in line for line in code.group.lines):
         return None  # whether it is called depends on its being there
-    present = [s for s in specs if s is not None]
-    code.filling = True
-    filled = [
-        s if s is not None else _like(present[0], i.module._modules[name])
-        for s, i in zip(specs, code.instances, strict=True)
-    ]
-    return [f"self.{name} = {code.build(filled, code.init.of_attribute(name), name)}"]
+    twin = next(s for s in specs if s is not None)
+    pairs = zip(specs, children, strict=True)
+    filled = [_like(twin, child) if s is None else s for s, child in pairs]
+    with _filling(code):
+        return [f"self.{name} = {code.build(filled, code.init.of_attribute(name), name)}"]
 
 
 def _like(spec: Any, module: Any) -> Any:
     """What a module is that was not called, as its twin in another instance is."""
     if isinstance(spec, Leaf) and (leaf := leaves.match(module)) is not None:
         return leaf
-    if not isinstance(spec, Instance):
+    if not isinstance(spec, Instance) or any(map(is_spec, spec.args.values())):
         raise Unknown
     cls: Any = type(module)
     known = recover(module, init_of(cls))
@@ -116,6 +122,11 @@ class _Step:
     entries: list[Entry]
     has: list[bool]
 
+    def rows(self, places: list[Iterator[Any]]) -> Iterator[list[Any]]:
+        """The next child of every instance for each element, None where it lacks the step."""
+        for _ in self.entries:
+            yield [next(p) if here else None for p, here in zip(places, self.has, strict=True)]
+
 
 def _in_list(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
     """A container whose length differs, from a list that torch's constructor fills."""
@@ -133,34 +144,35 @@ def _in_list(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
 
 def chain(code: ClassCode) -> list[str] | None:
     """The constructor of a Sequential of its own class whose length differs."""
-    children = [[*i.attributes.values()] for i in code.instances]
+    children = _children(code.instances)
     if len({len(each) for each in children}) == 1:
         return None
     variable = _variable(code.init.base)
     lines = _listed(code, children, variable, "layer")
-    code.filling = False
     return None if lines is None else [*lines, f"super().__init__(*{variable})"]
 
 
 def chain_node(code: ClassCode, index: int) -> ast.expr | None:
     """The expression of a layer in ``super().__init__(*layers)`` or ``super().__init__(a, b)``."""
-    variable = _variable(code.init.base)
-    if variable is None:
+    if _variable(code.init.base) is None:
         return element(code.init.base, index, str(index))
-    children = [[*i.attributes.values()] for i in code.instances]
-    steps = _steps(code.init, children, code.init.lists.get(variable, []))
-    taken = [e for s in steps or [] for e in s.entries if all(s.has)]
+    steps = _chain_steps(code.init, code.instances) or []
+    taken = [e for s in steps if all(s.has) for e in s.entries]
     return taken[index].value if index < len(taken) else None
 
 
 def has_steps(cls: type, instances: list[Instance]) -> bool:
     """Whether a Sequential's constructor tells the layers of all instances apart."""
-    init = init_of(cls)
-    variable = _variable(init.base)
-    if variable is None or any(not n.isdigit() for i in instances for n in i.attributes):
-        return False
-    children = [[*i.attributes.values()] for i in instances]
-    return _steps(init, children, init.lists.get(variable, [])) is not None
+    numbered = all(n.isdigit() for i in instances for n in i.attributes)
+    return numbered and bool(_chain_steps(init_of(cls), instances))
+
+
+def _chain_steps(init: Init, instances: list[Instance]) -> list[_Step] | None:
+    return _steps(init, _children(instances), init.lists.get(_variable(init.base) or "", []))
+
+
+def _children(instances: list[Instance]) -> list[list[Any]]:
+    return [[*i.attributes.values()] for i in instances]
 
 
 def _listed(
@@ -170,14 +182,19 @@ def _listed(
     steps = _steps(code.init, children, code.init.lists.get(variable or "", []))
     if steps is None:
         return None
-    code.filling = True
+    with _filling(code):
+        return _statements(code, steps, children, variable or "", name)
+
+
+def _statements(
+    code: ClassCode, steps: list[_Step], children: list[list[Any]], variable: str, name: str
+) -> list[str]:
     lines: list[str] = []
     places = [iter(each) for each in children]
     for number, step in enumerate(steps):
         code.learn(step.test, step.has)
         texts = []
-        for entry in step.entries:
-            row = [next(p) if here else None for p, here in zip(places, step.has, strict=True)]
+        for entry, row in zip(step.entries, step.rows(places), strict=True):
             texts.append(code.build(_filled(row, step.has), entry.value, f"{name}{number}"))
         if all(step.has):
             lines.append(f"{variable} {'+=' if lines else '='} [{', '.join(texts)}]")
@@ -213,7 +230,14 @@ def _steps(init: Init, children: list[list[Any]], entries: list[Entry]) -> list[
             return None
         for step, here in zip(steps, fitting[0], strict=True):
             step.has.append(here)
-    return [step for step in steps if any(step.has)]
+    steps = [step for step in steps if any(step.has)]
+    places = [iter(each) for each in children]
+    alike = (
+        unspecified([child for child in row if child is not None]) is not None
+        for step in steps
+        for row in step.rows(places)
+    )
+    return steps if all(alike) else None
 
 
 def _choices(steps: list[_Step]) -> Iterator[tuple[bool, ...]]:

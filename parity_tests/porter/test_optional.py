@@ -167,6 +167,96 @@ class AsksItsStride(nn.Module):
         return self.conv(x)
 
 
+class Inner(nn.Module):
+    """Two classes of the written file."""
+
+    def __init__(self, mid):
+        super().__init__()
+        self.mid = mid
+        self.a, self.b = nn.Linear(DIM, mid), nn.Linear(mid, DIM)
+
+    def forward(self, x):
+        if self.mid > 5:
+            return self.b(torch.tanh(self.a(x))) * 2 + x
+        return self.b(self.a(x)).sigmoid()
+
+
+class ChainOfTwoKinds(nn.Sequential):
+    def __init__(self, mid, act=True):
+        layers = [Inner(mid)]
+        if act:
+            layers.append(nn.ReLU())
+        super().__init__(*layers)
+
+
+class Swaps(nn.Module):
+    """Its names are made of each other."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        for a, b in [sizes]:
+            a, b = b, a
+        self.fc, self.back = nn.Linear(a, b), nn.Linear(b, a)
+
+    def forward(self, x):
+        return self.back(self.fc(x))
+
+
+class Registry(list):
+    def extend(self, values=()):
+        super().extend(values)
+
+
+class ExtendsByNothing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        registry = Registry()
+        registry.extend()
+        self.fc = nn.Linear(DIM, DIM)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Acts(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x) * 2
+
+
+class SometimesActs(nn.Module):
+    def __init__(self, use, act):
+        super().__init__()
+        self.use = use
+        self.fc, self.acts = nn.Linear(DIM, DIM), Acts(act)
+
+    def forward(self, x):
+        x = self.fc(x)
+        return self.acts(x) if self.use else x
+
+
+AWKWARD = {
+    "a list of two kinds": lambda: Stack(
+        ChainOfTwoKinds(4), ChainOfTwoKinds(8, False), ChainOfTwoKinds(8)
+    ),
+    "names of each other": lambda: Stack(Swaps((4, DIM)), Swaps((5, DIM))),
+    "a list that is none": ExtendsByNothing,
+    "a module not called, with a module given": lambda: Stack(
+        SometimesActs(True, nn.ReLU()), SometimesActs(False, nn.ReLU()),
+        SometimesActs(True, nn.Tanh()),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_what_the_constructor_cannot_be_read_for_is_ported_all_the_same(name):
+    model, x = AWKWARD[name](), torch.randn(3, DIM)
+    require_equal(model, porter.port(model, x), x)
+
+
 def stacked(kind):
     """Blocks of which the second changes the width."""
     return Stack(kind(DIM, DIM), kind(DIM, 4), kind(4, 4))
