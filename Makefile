@@ -39,7 +39,7 @@ test-all: $(VENV)/.test ## the suite with every sample instead of a subset; long
 	$(BIN)/python -m parity_tests.db.coverage docs/coverage.md
 	$(BIN)/python -m parity_tests.porter.operators docs/porter-operators.md
 
-bench: $(VENV)/.demo ## fluxmod against torch eager, torch.compile and plain nnx
+bench: $(VENV)/.bench ## fluxmod against torch eager, torch.compile and plain nnx
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/.lint ## formatting, lint and types
@@ -75,12 +75,13 @@ $(VENV)/.torch: $(VENV)/.python FORCE
 
 $(VENV)/.demo: EXTRAS := torch,data
 $(VENV)/.test: EXTRAS := test
+$(VENV)/.bench: EXTRAS := bench
 $(VENV)/.lint: EXTRAS := torch,data,dev
 
 PINS = $(if $(TORCH),$(VENV)/constraints.txt,constraints.txt)
 
 # One stamp for each set of packages, written after pip has succeeded and only then.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint: pyproject.toml constraints.txt $(VENV)/.torch
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.lint: pyproject.toml constraints.txt $(VENV)/.torch
 	@rm -f $@
 	@$(if $(TORCH),sed '/^torch==/d' constraints.txt > $(PINS),:)
 	$(BIN)/python -m pip install -c $(PINS) $(if $(TORCH),'$(TORCH)') -e '.[$(EXTRAS)]'

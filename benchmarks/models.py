@@ -8,6 +8,7 @@ cores for a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from fluxmod.bench import Case
 from fluxmod.models import Input
 
 from .plain_nnx import BUILD
+from .plain_port import with_plain_layers
 
 _IMAGE = Input(("N", 1, 28, 28))
 _FLAT = Input(("N", 28, 28))
@@ -135,23 +137,30 @@ def architectures() -> Iterator[Case]:
                 torch.randn(batch, 3, pixels, pixels),
                 torch.randint(0, CLASSES, (batch,)),
             )
-            yield Case(name, build, (image,), labels=labels)
+            yield _ported(name, build, image, labels)
     for batch in (1, 8):
         torch.manual_seed(1)
-        yield Case("unet_32", _unet, (torch.randn(batch, 3, 64, 64),))
+        yield _ported("unet_32", _unet, torch.randn(batch, 3, 64, 64))
     for batch in (1, 8):
         torch.manual_seed(1)
         tokens = torch.randint(0, VOCABULARY, (batch, LENGTH))
         bert = partial(
             _transformers, "BertModel", vocab_size=VOCABULARY, intermediate_size=1024, **_WIDTH
         )
-        yield Case("bert_4x256", bert, (tokens,))
+        yield _ported("bert_4x256", bert, tokens)
     for name, (build, most) in SEQUENCES.items():
         for batch in (1, most):
             torch.manual_seed(1)
             tokens = torch.randint(0, VOCABULARY, (batch, LENGTH))
             labels = torch.randint(0, VOCABULARY, (batch, LENGTH))
-            yield Case(name, build, (tokens,), labels=labels)
+            yield _ported(name, build, tokens, labels)
+
+
+def _ported(
+    name: str, build: Any, inputs: torch.Tensor, labels: torch.Tensor | None = None
+) -> Case:
+    case = Case(name, build, (inputs,), labels=labels)
+    return replace(case, plain=lambda _: with_plain_layers(case.in_flax()))
 
 
 def check_sizes() -> None:

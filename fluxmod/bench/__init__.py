@@ -13,7 +13,18 @@ from ._clock import compare as compare
 from ._clock import matmul_peak as matmul_peak
 from ._conv import convolutions as convolutions
 from ._table import facts as facts
+from ._table import load as load
 from ._table import markdown as markdown
 from ._table import save as save
 
-__all__ = ["Case", "Row", "compare", "convolutions", "facts", "markdown", "matmul_peak", "save"]
+__all__ = [
+    "Case",
+    "Row",
+    "compare",
+    "convolutions",
+    "facts",
+    "load",
+    "markdown",
+    "matmul_peak",
+    "save",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,7 +61,11 @@ class Case:
         return self.build()
 
     def in_flax(self) -> nnx.Module:
-        """Its counterpart, with the same weights."""
+        """Its counterpart, with the same weights: a new one each time."""
+        return nnx.clone(self._counterpart)
+
+    @cached_property
+    def _counterpart(self) -> nnx.Module:
         module = self.in_torch()
         if self.flax is None:
             return porter.port(module, *self.args, **self.kwargs)

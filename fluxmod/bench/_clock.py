@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,12 +15,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ._case import Case
+from ._memory import extra_memory
 from ._variants import Fluxmod, PlainNnx, Torch
 
 __all__ = ["OURS", "REFERENCE", "Row", "Unavailable", "compare", "matmul_peak"]
 
 MINIMUM_SECONDS = 0.02
 """A timing covers at least this much work: short calls are repeated within one timing."""
+SLOW_SECONDS, SLOW_ROUNDS = 2.0, 3
+"""A call longer than this is timed in so many rounds alone: some take minutes."""
+LONG_STEP_MS = 50.0
+"""Dispatch is nothing beside such a step: it is not run many at a time."""
 CHUNK = 16
 REFERENCE, OURS = "torch eager", "fluxmod"
 Job = Literal["infer", "train"]
@@ -38,6 +44,8 @@ class Row:
         speedup: torch eager's time over each variant's, in the same round; medians.
         spread: first and third quartile of that ratio.
         first_call: seconds of the first call, in which a variant compiles.
+        memory: MB that a call takes, at its highest, above what it finds and leaves; where the
+            system tells.
         gflop: floating point operations of a call, in 1e9, as torch counts them.
         unavailable: variants that could not run, and why.
     """
@@ -49,6 +57,7 @@ class Row:
     speedup: dict[str, float]
     spread: dict[str, tuple[float, float]]
     first_call: dict[str, float]
+    memory: dict[str, float]
     gflop: float
     rounds: int
     unavailable: dict[str, str]
@@ -56,6 +65,12 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Row:
+        """What ``to_json`` gave, also after a file of JSON."""
+        spread = {name: (low, high) for name, (low, high) in value["spread"].items()}
+        return cls(**{**value, "spread": spread})
 
     def rate(self, name: str) -> float:
         """What a variant attains, in GFLOP/s."""
@@ -110,12 +125,16 @@ def _makers(case: Case, torch_compile: bool) -> dict[str, Callable[[], Any]]:
 def _row(
     case: Case, job: Job, variants: dict[str, Any], failed: dict[str, str], rounds: int
 ) -> Row:
-    calls: dict[str, tuple[Callable[[int], None], int]] = {}
+    calls: dict[str, _Call] = {}
     first_call: dict[str, float] = {}
+    memory: dict[str, float] = {}
     unavailable = dict(failed)
     for name, variant in variants.items():
         if job == "infer" and variant.chunk > 1:
             continue  # a chunk is of training steps
+        if variant.chunk > 1 and OURS in calls and calls[OURS].ms > LONG_STEP_MS:
+            unavailable[name] = "a step is long"
+            continue
         run = getattr(variant, job)
         start = time.perf_counter()
         try:
@@ -126,38 +145,53 @@ def _row(
             unavailable[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
             continue
         first_call[name] = round(time.perf_counter() - start, 3)
-        run(variant.chunk)
-        calls[name] = (run, _repeats(run, variant.chunk))
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, (run, k) in calls.items():
-            start = time.perf_counter()
-            run(k)
-            times[name].append((time.perf_counter() - start) / k * 1e3)
+        taken = extra_memory(partial(run, variant.chunk))  # and a call without compilation
+        if taken is not None:
+            memory[name] = round(taken, 1)
+        calls[name] = _Call.of(run, variant.chunk, rounds)
+    times: dict[str, dict[int, float]] = {name: {} for name in calls}
+    for number in range(rounds):
+        for name, call in calls.items():
+            if number % call.every == 0:
+                start = time.perf_counter()
+                call.run(call.repeats)
+                times[name][number] = (time.perf_counter() - start) / call.repeats * 1e3
     ratios = {
-        name: [reference / ours for reference, ours in zip(times[REFERENCE], values, strict=True)]
-        for name, values in times.items()
+        name: [times[REFERENCE][n] / ours for n, ours in taken.items() if n in times[REFERENCE]]
+        for name, taken in times.items()
     }
     return Row(
         model=case.name,
         batch=case.batch,
         job=job,
-        ms={name: round(statistics.median(values), 4) for name, values in times.items()},
+        ms={name: round(statistics.median(t.values()), 4) for name, t in times.items()},
         speedup={name: round(statistics.median(values), 3) for name, values in ratios.items()},
         spread={name: _quartiles(values) for name, values in ratios.items()},
         first_call=first_call,
+        memory=memory,
         gflop=_gflop(getattr(variants[REFERENCE], job)),
         rounds=rounds,
         unavailable=unavailable,
     )
 
 
-def _repeats(run: Callable[[int], None], chunk: int) -> int:
-    """How many calls make a timing long enough."""
-    start = time.perf_counter()
-    run(chunk)
-    seconds = max((time.perf_counter() - start) / chunk, 1e-7)
-    return max(max(int(MINIMUM_SECONDS / seconds), 1) // chunk, 1) * chunk
+@dataclass(frozen=True)
+class _Call:
+    """A variant's call: how long it takes, how many make a timing, which rounds it joins."""
+
+    run: Callable[[int], None]
+    ms: float
+    repeats: int
+    every: int
+
+    @classmethod
+    def of(cls, run: Callable[[int], None], chunk: int, rounds: int) -> _Call:
+        start = time.perf_counter()
+        run(chunk)
+        seconds = max((time.perf_counter() - start) / chunk, 1e-7)
+        repeats = max(max(int(MINIMUM_SECONDS / seconds), 1) // chunk, 1) * chunk
+        every = 1 if seconds < SLOW_SECONDS else math.ceil(rounds / SLOW_ROUNDS)
+        return cls(run, seconds * 1e3, repeats, every)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:

@@ -14,13 +14,13 @@ from fluxmod.parity import environment
 
 from ._clock import OURS, Row
 
-__all__ = ["facts", "markdown", "save"]
+__all__ = ["facts", "load", "markdown", "save"]
 
 TITLES = {"infer": "Inference", "train": "Training step"}
 
 
 def markdown(rows: Sequence[Row], *, peak: float | None = None) -> str:
-    """One table for each job, with the geometric means of the ratios.
+    """One table for each job, with the geometric means of the ratios; and one of memory.
 
     Args:
         rows: what ``compare`` returned.
@@ -31,6 +31,8 @@ def markdown(rows: Sequence[Row], *, peak: float | None = None) -> str:
         chosen = [row for row in rows if row.job == job]
         if chosen:
             parts += [f"## {title}", "", *_table(chosen, peak), ""]
+    if any(row.memory for row in rows):
+        parts += ["## Memory", "", *_memory(rows), ""]
     return "\n".join(parts)
 
 
@@ -49,6 +51,25 @@ def save(rows: Sequence[Row], path: Path, measured_with: Mapping[str, str]) -> N
     found = {"environment": dict(measured_with), "rows": [row.to_json() for row in rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> list[Row]:
+    """Read the rows that ``save`` wrote."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return [Row.from_json(row) for row in found["rows"]]
+
+
+def _memory(rows: Sequence[Row]) -> list[str]:
+    """MB above what is held between calls, a variant a column."""
+    names = list(dict.fromkeys(n for row in rows for n in row.memory))
+    lines = [
+        f"| model | batch | job | {' | '.join(names)} |",
+        "|---|---|---|" + "---|" * len(names),
+    ]
+    for row in rows:
+        cells = [f"{row.memory[n]:.1f}" if n in row.memory else "" for n in names]
+        lines.append(f"| {row.model} | {row.batch} | {row.job} | {' | '.join(cells)} |")
+    return lines
 
 
 def _table(rows: Sequence[Row], peak: float | None) -> list[str]:

@@ -50,9 +50,9 @@ class Torch:
         """Forward, loss, backward and Adam."""
         self.model.train()
         for _ in range(k):
-            self.optimizer.zero_grad()
             self.loss().backward()
             self.optimizer.step()
+            self.optimizer.zero_grad()  # last, so that no gradients are held between calls
 
     def loss(self) -> torch.Tensor:
         """The loss of one call."""
@@ -121,6 +121,7 @@ class PlainNnx(_Flax):
         image = nn.Axes(inputs=(nn.Channel(1),)) if case.images else nn.SAME
         super().__init__(case, image)
         self.trained, self.fixed = make(nnx.Rngs(0)), make(nnx.Rngs(0))
+        self.trained.train()
         self.fixed.eval()
         self.optimizer = nnx.Optimizer(self.trained, optax.adam(LEARNING_RATE), wrt=nnx.Param)
 

@@ -84,7 +84,7 @@ class Checkout:
         Path(f"{self.log}.rc").write_text(str(status))
 
 
-STAMPS = {".demo", ".test", ".lint"}
+STAMPS = {".demo", ".test", ".bench", ".lint"}
 TOOLS = ("make", "sh", "cp", "mkdir", "rm", "cat", "sed", "touch", "head", "find")
 
 
@@ -109,7 +109,8 @@ def test_demo_installs_torch_and_data_under_the_pins_and_only_once(checkout):
 
 def test_each_set_of_packages_has_its_own_stamp(checkout):
     checkout.python("python3.11")
-    for target, extras in [("test", "test"), ("lint", "torch,data,dev"), ("demo", "torch,data")]:
+    sets = {"test": "test", "bench": "bench", "lint": "torch,data,dev", "demo": "torch,data"}
+    for target, extras in sets.items():
         assert checkout.make(target)[0] == 0
         assert checkout.installs() == [f"-m pip install -c constraints.txt -e .[{extras}]"]
     assert checkout.stamps() == STAMPS
