@@ -467,6 +467,8 @@ class ClassCode:
         class Rename(ast.NodeTransformer):
             def visit_Name(self, n: ast.Name) -> Any:
                 if n.id in code.init.parameters:
+                    if n.id in code.columns and code.is_other(n.id):
+                        raise Unknown  # ``config.size`` has the name of the argument ``size``
                     code.used[n.id] = None
                 elif n.id in code.columns:
                     raise Unknown  # a column of our own has torch's name
@@ -485,7 +487,7 @@ class ClassCode:
                     return n
                 if isinstance(n.value, ast.Name) and n.value.id in code.init.parameters:
                     values = [env.get(ast.unparse(n)) for env in code.env]
-                    if any(v is None for v in values):
+                    if any(v is None for v in values) or code.is_taken(n.attr, values):
                         raise Unknown
                     code.used[n.attr] = None
                     code.columns[n.attr] = values
@@ -509,6 +511,11 @@ class ClassCode:
         self.used[name] = None
         self.columns[name] = self.said[name] = values
         return name
+
+    def is_other(self, name: str) -> bool:
+        """Whether a column of our own has the name of torch's argument, and other values."""
+        pairs = zip(self.columns[name], self.env, strict=True)
+        return not all(name in env and same(value, env[name]) for value, env in pairs)
 
     def is_taken(self, name: str, values: list[Any]) -> bool:
         """Whether a name stands for something else: another column, or torch's own argument."""

@@ -19,7 +19,6 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -96,7 +95,8 @@ def _compared(
 ) -> Outcome:
     import jax
 
-    from fluxmod import PortError, porter
+    from fluxmod import porter
+    from fluxmod._errors import PortError
     from fluxmod.parity._trees import leaves
 
     jax.config.update("jax_enable_x64", True)
@@ -124,7 +124,7 @@ def _compared(
 
 def _plain(output: Any) -> Any:
     if hasattr(output, "items"):
-        return {key: _plain(value) for key, value in output.items()}
+        return {k: _plain(v) for k, v in output.items() if not type(v).__name__.endswith("Cache")}
     return output
 
 
@@ -153,11 +153,8 @@ def _line(error: BaseException) -> str:
 
 def outcomes(names: list[str]) -> Iterator[Outcome]:
     """Run models in two processes, which are renewed now and then."""
-    with ProcessPoolExecutor(
-        2, mp_context=get_context("spawn"), max_tasks_per_child=15
-    ) as processes:
-        for done in as_completed([processes.submit(run, name) for name in names]):
-            yield done.result()
+    with get_context("spawn").Pool(2, maxtasksperchild=15) as processes:
+        yield from processes.imap_unordered(run, names)
 
 
 def table(found: list[Outcome]) -> str:

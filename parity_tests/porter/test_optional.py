@@ -238,7 +238,28 @@ class SometimesActs(nn.Module):
         return self.acts(x) if self.use else x
 
 
+class Sizes:
+    def __init__(self, hidden, inner):
+        self.hidden, self.inner = hidden, inner
+
+
+class NamedAsASetting(nn.Module):
+    """``hidden`` is not ``config.hidden``."""
+
+    def __init__(self, config, hidden=None):
+        super().__init__()
+        hidden = hidden or config.hidden
+        self.norm = nn.LayerNorm(hidden)
+        self.fc, self.out = nn.Linear(hidden, config.inner), nn.Linear(config.inner, config.hidden)
+
+    def forward(self, x):
+        return self.out(self.fc(self.norm(x)))
+
+
 AWKWARD = {
+    "an argument named as a setting": lambda: Stack(
+        NamedAsASetting(Sizes(4, 5), DIM), NamedAsASetting(Sizes(4, 5))
+    ),
     "a list of two kinds": lambda: Stack(
         ChainOfTwoKinds(4), ChainOfTwoKinds(8, False), ChainOfTwoKinds(8)
     ),
