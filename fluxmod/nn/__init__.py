@@ -161,6 +161,7 @@ from ._pooling_more import LPPool3d as LPPool3d
 from ._pooling_more import MaxUnpool1d as MaxUnpool1d
 from ._pooling_more import MaxUnpool2d as MaxUnpool2d
 from ._pooling_more import MaxUnpool3d as MaxUnpool3d
+from ._precision import compute_in as compute_in
 from ._recurrent import GRU as GRU
 from ._recurrent import LSTM as LSTM
 from ._recurrent import RNN as RNN
@@ -361,6 +362,7 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
     "checked",
+    "compute_in",
     "functional",
     "init",
     "is_trainable",

@@ -8,12 +8,14 @@ from typing import Any
 import jax
 from flax import nnx
 
+from ._precision import compute_in
+
 __all__ = ["Compiled", "jit"]
 
 Values = list[Any]
 
 
-def jit(model: nnx.Module, **options: Any) -> Compiled:
+def jit(model: nnx.Module, *, dtype: Any = None, **options: Any) -> Compiled:
     """Compile the call of a model; ``fluxmod.jit(model)(x)`` is ``model(x)``, fast.
 
     ``nnx.jit`` takes a model apart and puts it together at every call, which costs more than a
@@ -25,6 +27,7 @@ def jit(model: nnx.Module, **options: Any) -> Compiled:
     Args:
         model: any ``nnx.Module``. Children and Variables added later are not seen: call ``jit``
             again.
+        dtype: what the layers compute in, as ``compute_in`` has it; the model keeps its own.
         **options: of ``jax.jit``, by name: ``static_argnames``, ``compiler_options``.
 
     >>> from fluxmod import nn
@@ -34,14 +37,15 @@ def jit(model: nnx.Module, **options: Any) -> Compiled:
     >>> fast(jnp.ones((2, 3))).shape, int(model[1].num_batches_tracked[...])
     ((2, 4), 1)
     """
-    return Compiled(model, options)
+    return Compiled(model, options, dtype)
 
 
 class Compiled:
     """What ``jit`` returns; ``model`` is the model it calls."""
 
-    def __init__(self, model: nnx.Module, options: dict[str, Any]) -> None:
+    def __init__(self, model: nnx.Module, options: dict[str, Any], dtype: Any = None) -> None:
         self.model = model
+        self._dtype = dtype
         self._options = options
         nodes = [node for _, node in nnx.iter_graph(model)]
         self._variables = _variables(model)
@@ -65,6 +69,8 @@ class Compiled:
 
         def call(values: Values, *args: Any, **kwargs: Any) -> Any:
             twin = nnx.merge(graph, state, copy=True)
+            if self._dtype is not None:
+                compute_in(twin, self._dtype)
             variables = _variables(twin)
             for variable, value in zip(variables, values, strict=True):
                 variable.set_raw_value(value)

@@ -39,8 +39,12 @@ class Core:
         loss: Callable[[Any, Any], Any],
         where: Placement | None,
         opt_state: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.tx, self.loss, self.where = tx, loss, where
+        if dtype is not None:
+            graphdef, state = nnx.split(model, graph=True)
+            model = nn.compute_in(nnx.merge(graphdef, state), dtype)
         self.graphdef, *states = nnx.split(model, *_FILTERS, graph=True)
         fresh = tx.init(states[0])
         self.initial = (*states, fresh if opt_state is None else adopt(opt_state, fresh))

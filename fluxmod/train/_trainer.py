@@ -39,6 +39,8 @@ class Trainer:
         strategy: with a mesh, "data" (the default) replicates the state and "fsdp" splits every
             parameter and its optimizer state along its largest axis that divides evenly.
         opt_state: state to start from, as ``convert.optimizer_to_flax`` returns it.
+        dtype: what the layers compute in, ``jnp.bfloat16``; parameters, gradients, statistics and
+            optimizer state keep their dtypes (``nn.compute_in``). Cast outputs in the loss.
 
     Raises:
         ValueError: ``opt_state`` does not fit, or ``strategy`` is unknown or without a mesh.
@@ -63,11 +65,12 @@ class Trainer:
         mesh: Mesh | None = None,
         strategy: str | None = None,
         opt_state: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.tx = tx
         self.steps_done = 0
         self._where = placement(mesh, strategy)
-        self._core = Core(model, tx, loss, self._where, opt_state)
+        self._core = Core(model, tx, loss, self._where, opt_state, dtype)
         leaves = jax.tree.leaves(self._core.initial)
         self._shardings = self._place(leaves)
         self._leaves: Leaves = tuple(map(put, leaves, self._shardings))
