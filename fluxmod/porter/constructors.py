@@ -442,7 +442,10 @@ def same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return type(a) is type(b) and a == b
+    try:
+        return a is b or (type(a) is type(b) and bool(a == b))
+    except Exception:  # an object of the user's, with a comparison of its own
+        return False
 
 
 def equal(a: Any, b: Any) -> bool:

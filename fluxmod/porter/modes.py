@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 from typing import Any
 
@@ -67,26 +66,37 @@ def _branches(evaluation: list[str], training: list[str]) -> list[str]:
 
 def folds(nested: list[str], named: list[str]) -> bool:
     """Whether two texts are the same but for values that one of them names before their one use."""
-    for index, (line, use) in enumerate(itertools.pairwise(named)):
-        assigned = re.fullmatch(r"(\w+) = (.+)", line)
-        if assigned is None:
-            continue
-        name, value = assigned.groups()
-        later = [] if use.startswith(f"{name} = ") else named[index + 2 :]
-        operand = re.compile(rf"(?<![\w.]){name}\b(?! ?=[^=])")
-        if len(operand.findall(use)) != 1 or any(re.search(rf"\b{name}\b", x) for x in later):
-            continue
-        start, end = operand.search(use).span()  # type: ignore[union-attr]
-        folded = [*named[:index], f"{use[:start]}({value}){use[end:]}", *named[index + 2 :]]
-        if _same_code(folded, nested) or (len(folded) > len(nested) and folds(nested, folded)):
-            return True
-    return False
+    named = list(named)
+    for index, line in enumerate(nested):
+        while index < len(named) and not _same_code(named[index], line):
+            folded = _folded(named, index)
+            if folded is None or len(named) == len(nested):
+                return False
+            named[index : index + 2] = [folded]
+    return len(named) == len(nested)
 
 
-def _same_code(first: list[str], second: list[str]) -> bool:
-    """Whether two texts parse alike, whatever their brackets."""
+def _folded(lines: list[str], index: int) -> str | None:
+    """The next line with the value that this one names, if it is the name's one use."""
+    assigned = re.fullmatch(r"(\w+) = (.+)", lines[index])
+    if assigned is None or index + 1 == len(lines):
+        return None
+    name, value = assigned.groups()
+    use = lines[index + 1]
+    later = [] if use.startswith(f"{name} = ") else lines[index + 2 :]
+    places = list(re.finditer(rf"(?<![\w.]){name}\b(?! ?=[^=])", use))
+    if len(places) != 1 or any(re.search(rf"\b{name}\b", x) for x in later):
+        return None
+    start, end = places[0].span()
+    return f"{use[:start]}({value}){use[end:]}"
+
+
+def _same_code(first: str, second: str) -> bool:
+    """Whether two lines parse alike, whatever their brackets."""
+    if first == second:
+        return True
     try:
-        trees = [ast.dump(ast.parse("\n".join(lines))) for lines in (first, second)]
+        trees = [ast.dump(ast.parse(line)) for line in (first, second)]
     except SyntaxError:
         return False
     return trees[0] == trees[1]

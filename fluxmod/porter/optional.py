@@ -86,7 +86,9 @@ def _alone(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
     test, node = code.init.conditions.get(name, (None, code.init.of_attribute(name)))
     code.learn(test, has)
     made = code.build(_filled(specs, has), node, name)
-    condition = _condition(code, test, has, name)
+    condition = _condition(code, test, has, f"layer{name}" if name.isdigit() else name)
+    if name.isdigit():  # an element of the list that the class is
+        return [f"self.{name} = {made} if {condition} else nn.Identity()"]
     lines = [f"if {condition}:", f"    self.{name} = {made}"]
     return [*lines, "else:", f"    self.{name} = {without.pop()}"]
 
@@ -130,7 +132,7 @@ class _Step:
 
 def _in_list(code: ClassCode, specs: list[Any], name: str) -> list[str] | None:
     """A container whose length differs, from a list that torch's constructor fills."""
-    if not all(isinstance(s, Listing) and not s.named for s in specs):
+    if name.isdigit() or not all(isinstance(s, Listing) and not s.named for s in specs):
         return None
     if len({tuple(s.children) for s in specs}) == 1:
         return None

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 
@@ -171,16 +172,16 @@ def main(target: str, *wanted: str) -> None:
     """Write the table; names restrict what is run."""
     warnings.simplefilter("ignore")
     path = Path(target)
-    before = path.read_text(encoding="utf-8").splitlines() if wanted and path.exists() else []
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     known = {row.split(" | ")[0].removeprefix("| "): row for row in before if row.startswith("| ")}
-    rows: list[str] = []
+    order = []
     for name, model, args, kwargs in models():
+        order.append(name)
         if not wanted or name in wanted:
-            rows.append(shown(line(name, model, args, kwargs)))
-            print(rows[-1], flush=True)
-        elif name in known:
-            rows.append(known[name])
-    path.write_text(table(rows), encoding="utf-8")
+            known[name] = shown(line(name, model, args, kwargs))
+            print(known[name], flush=True)
+            jax.clear_caches()  # a process can hold so many programs and no more
+    path.write_text(table([known[name] for name in order if name in known]), encoding="utf-8")
 
 
 if __name__ == "__main__":

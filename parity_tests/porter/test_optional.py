@@ -238,6 +238,21 @@ class SometimesActs(nn.Module):
         return self.acts(x) if self.use else x
 
 
+class Numbered(nn.Module):
+    """Children by number, in a list of its own."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.layers = [nn.Linear(DIM, DIM), act]
+        for i, layer in enumerate(self.layers):
+            self.add_module(str(i), layer)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
 class Sizes:
     def __init__(self, hidden, inner):
         self.hidden, self.inner = hidden, inner
@@ -257,6 +272,7 @@ class NamedAsASetting(nn.Module):
 
 
 AWKWARD = {
+    "numbered children": lambda: Stack(Numbered(nn.ReLU()), Numbered(nn.Identity())),
     "an argument named as a setting": lambda: Stack(
         NamedAsASetting(Sizes(4, 5), DIM), NamedAsASetting(Sizes(4, 5))
     ),

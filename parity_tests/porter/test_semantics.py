@@ -855,6 +855,15 @@ def test_texts_are_one_where_only_a_name_tells_them_apart(nested, named, same):
     assert folds(nested, named) is same
 
 
+def test_long_texts_are_compared_line_by_line():
+    from fluxmod.porter.modes import folds
+
+    named = [line for i in range(60) for line in (f"a{i} = f{i}(x)", f"x = a{i} + 1")]
+    nested = [f"x = f{i}(x) + 1" for i in range(60)]
+    assert folds(nested, named)
+    assert not folds([*nested[:-1], "x = 0"], named)
+
+
 class Paths(Linear):
     """The first block's rate is zero: torch returns early, and names nothing on the way."""
 

@@ -17,6 +17,15 @@ def _dtype(op: Op) -> str:
     return "" if dtype == torch.get_default_dtype() else DTYPES[dtype]
 
 
+def _like(s: Scope, op: Op) -> str:
+    """The dtype of ``x.new_zeros(...)`` and its kind: that of ``x``, whatever it computes in."""
+    source = op.args[0]
+    if "dtype" in op.kwargs or not op.out.dtype.is_floating_point or source.dtype != op.out.dtype:
+        return _dtype(op)
+    text = s(source)
+    return f"{text}.dtype" if text.isidentifier() else _dtype(op)
+
+
 def _shape(s: Scope, op: Op, index: int) -> str:
     sizes = s.sizes(op, index)
     return f"({', '.join(sizes)})" if len(sizes) != 1 else sizes[0]
@@ -24,14 +33,16 @@ def _shape(s: Scope, op: Op, index: int) -> str:
 
 @lower("zeros", "new_zeros", "empty", "new_empty")
 def _zeros(s: Scope, op: Op) -> str:
-    index = 1 if op.name.startswith("new_") else 0
-    return call("jnp.zeros", _shape(s, op, index), _dtype(op))
+    if op.name.startswith("new_"):
+        return call("jnp.zeros", _shape(s, op, 1), _like(s, op))
+    return call("jnp.zeros", _shape(s, op, 0), _dtype(op))
 
 
 @lower("ones", "new_ones")
 def _ones(s: Scope, op: Op) -> str:
-    index = 1 if op.name.startswith("new_") else 0
-    return call("jnp.ones", _shape(s, op, index), _dtype(op))
+    if op.name.startswith("new_"):
+        return call("jnp.ones", _shape(s, op, 1), _like(s, op))
+    return call("jnp.ones", _shape(s, op, 0), _dtype(op))
 
 
 @lower("full", "new_full")
@@ -39,6 +50,8 @@ def _full(s: Scope, op: Op) -> str:
     index = 1 if op.name.startswith("new_") else 0
     same = isinstance(op.args[index + 1], float) == op.out.dtype.is_floating_point
     dtype = _dtype(op) if same else DTYPES[op.out.dtype]
+    if index == 1:
+        dtype = _like(s, op) or dtype
     return call("jnp.full", _shape(s, op, index), s.number(op, index + 1), dtype)
 
 
