@@ -19,6 +19,7 @@ from .leaves import Leaf
 from .loops import rolled, unpacked
 from .orders import last
 from .scan import Stacks
+from .shared import named_first
 from .specs import is_spec
 from .style import WIDTH, formatted, statement
 from .words import Body
@@ -115,7 +116,8 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
         for name, text in code.local.items():
             lines += statement(f"{name} = {text}", 8)
         for line in code.lines:
-            lines += statement(line, 8)
+            for each in named_first(line):
+                lines += statement(each, 8)
         lines.append("")
     if body is not None:
         lines.append(_call_signature(group, body))

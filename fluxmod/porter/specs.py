@@ -164,7 +164,7 @@ class Specs:
 
     def of(self, module: torch.nn.Module, path: str) -> Any:
         """The spec of a module."""
-        if id(module) in self.seen and path and self.is_one(module):
+        if id(module) in self.seen and path and self.is_one(module, path):
             self.aliases.append((path, self.seen[id(module)]))
             return Alias(self.seen[id(module)], path)
         self.seen[id(module)] = path
@@ -235,10 +235,16 @@ class Specs:
             return True
         return any(id(m) in self.called for m in module.modules())
 
-    def is_one(self, module: torch.nn.Module) -> bool:
-        """Whether a module met again is to be shared: without state, only within its class."""
-        within = relative(self.seen[id(module)], self.owners[-1]) is not None
-        return within or _has_state(module)
+    def is_one(self, module: torch.nn.Module, path: str) -> bool:
+        """Whether a module met again is to be shared: without state, only with another attribute.
+
+        Within one list it would be read before the list is there.
+        """
+        if _has_state(module):
+            return True
+        both = [relative(p, self.owners[-1]) for p in (self.seen[id(module)], path)]
+        first, second = (p and p.split(".")[0] for p in both)
+        return first is not None and first != second and not first.isdigit()
 
 
 def _has_state(module: torch.nn.Module) -> bool:

@@ -81,6 +81,8 @@ def same_memory(node: torch.fx.Node, source: Any) -> bool:
     b = source.meta.get("val") if isinstance(source, torch.fx.Node) else None
     if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
         return False
+    if torch._C._functorch.is_batchedtensor(a) or torch._C._functorch.is_batchedtensor(b):
+        return False  # within ``vmap``, whose arrays have no memory that can be asked for
     return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
 
 

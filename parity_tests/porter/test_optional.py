@@ -253,6 +253,38 @@ class Numbered(nn.Module):
         return x
 
 
+class SharesWithinAList(nn.Module):
+    """Its list has one activation twice; another list is never called."""
+
+    def __init__(self):
+        super().__init__()
+        act, other = nn.ReLU(), nn.Tanh()
+        self.net = nn.Sequential(nn.Linear(DIM, DIM), act, nn.Linear(DIM, DIM), act)
+        self.spare = nn.Sequential(nn.Linear(DIM, DIM), other, nn.Linear(DIM, DIM), other)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class HoldsALayerTwice(nn.Module):
+    """Weights that a list shares, at the same level and deeper."""
+
+    def __init__(self):
+        super().__init__()
+        fc, act = nn.Linear(DIM, DIM), nn.Tanh()
+        self.net = nn.Sequential(fc, act, fc)
+        self.deep = nn.Sequential(nn.Sequential(fc, act), nn.Sequential(nn.Linear(DIM, DIM), act))
+        self.deep[1].append(self.deep[1][0])
+        self.steps = nn.ModuleList([fc, self.deep[1][0], nn.Linear(DIM, DIM)])
+        self.steps.append(self.steps[2])
+
+    def forward(self, x):
+        x = self.deep(self.net(x))
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
 class Sizes:
     def __init__(self, hidden, inner):
         self.hidden, self.inner = hidden, inner
@@ -272,6 +304,9 @@ class NamedAsASetting(nn.Module):
 
 
 AWKWARD = {
+    "an activation twice in a list": SharesWithinAList,
+    "a layer twice in a list": HoldsALayerTwice,
+    "a list that is the model": lambda: nn.Sequential(*[nn.Linear(DIM, DIM), nn.Tanh()] * 2),
     "numbered children": lambda: Stack(Numbered(nn.ReLU()), Numbered(nn.Identity())),
     "an argument named as a setting": lambda: Stack(
         NamedAsASetting(Sizes(4, 5), DIM), NamedAsASetting(Sizes(4, 5))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fluxmod.porter.ir import Op
+from fluxmod.porter.ir import Op, Value
 
 from ._table import DTYPES, Scope, call, given, has_no_axes, lower
 
@@ -188,6 +188,17 @@ def _sort(s: Scope, op: Op) -> str:
         f"({call('jnp.sort', text, axis=str(dim), descending=descending)}, "
         f"{call('jnp.argsort', text, axis=str(dim), descending=descending)})"
     )
+
+
+@lower("bucketize", "searchsorted")
+def _search(s: Scope, op: Op) -> str:
+    values, bounds = op.args[:2] if op.name == "bucketize" else op.args[1::-1]
+    if bounds.rank != 1 or op.kwargs.get("sorter") is not None:
+        raise NotImplementedError("a search in several rows, or in one that is not sorted")
+    right = op.kwargs.get("right", False) or op.kwargs.get("side") == "right"
+    text = s(values) if isinstance(values, Value) else repr(values)
+    found = call("jnp.searchsorted", s(bounds), text, side="'right'" if right else None)
+    return f"{found}.astype({'int' if op.out.dtype == torch.int64 else DTYPES[op.out.dtype]})"
 
 
 @lower("argsort")
