@@ -45,7 +45,7 @@ def compute_in(model: M, dtype: Any) -> M:
         )
     for _, module in nnx.iter_modules(model):
         if _takes_dtype(type(module)):
-            module.dtype = dtype
+            module.dtype = dtype  # type: ignore[attr-defined]
     return model
 
 
@@ -53,4 +53,5 @@ def compute_in(model: M, dtype: Any) -> M:
 def _takes_dtype(kind: type) -> bool:
     """Whether it is a layer of fluxmod or of flax.nnx with a dtype to compute in."""
     layers = [c for c in kind.__mro__ if c.__module__.startswith(("fluxmod.nn.", "flax.nnx.nn."))]
-    return any("dtype" in inspect.signature(c.__init__).parameters for c in layers)
+    made = [vars(c)["__init__"] for c in layers if "__init__" in vars(c)]
+    return any("dtype" in inspect.signature(init).parameters for init in made)

@@ -19,7 +19,7 @@ from fluxmod.nn._random import replay
 from fluxmod.nn._stack import places
 
 from ._run import Run
-from ._trees import is_array, leaves
+from ._trees import is_array, is_mask, leaves
 
 __all__ = ["FAST_COMPILE", "cast_model", "outputs_in_place", "run_flax"]
 
@@ -163,7 +163,10 @@ def _run(
     arrays = [
         (n, _to_flax(n, a, axes, dtype)) for n, a in zip(names, flat, strict=True) if is_array(a)
     ]
-    floats = {n: a for n, a in arrays if jnp.issubdtype(a.dtype, jnp.floating)}
+    floats = {
+        n: a for n, a in arrays
+        if jnp.issubdtype(a.dtype, jnp.floating) and not is_mask(np.asarray(a))
+    }  # fmt: skip
     others = {n: a for n, a in arrays if n not in floats}
     static = tuple((n, _ARRAY if is_array(a) else a) for n, a in zip(names, flat, strict=True))
     moved = tuple(

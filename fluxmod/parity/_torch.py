@@ -16,7 +16,7 @@ from fluxmod.convert._source import as_numpy
 from ._copies import copied
 from ._float64 import float64_kernels
 from ._run import Call, Run, cotangents
-from ._trees import leaves, map_leaves
+from ._trees import is_mask, leaves, map_leaves
 from .criteria import NARROWED, NO_INPUT_GRADIENT
 
 __all__ = ["Recorder", "record_masks", "run_torch", "to_tensor"]
@@ -180,7 +180,7 @@ def _named_inputs(args: Any, kwargs: Any) -> Iterator[tuple[str, Any]]:
 
 def _leaf(value: Any, dtype: torch.dtype, device: str) -> torch.Tensor:
     tensor = to_tensor(value, dtype, device)
-    return tensor.requires_grad_(tensor.is_floating_point())
+    return tensor.requires_grad_(tensor.is_floating_point() and not is_mask(as_numpy(tensor)))
 
 
 def _all_float(module: torch.nn.Module) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["leaves", "map_leaves"]
+__all__ = ["is_mask", "leaves", "map_leaves"]
 
 
 def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
@@ -46,6 +46,16 @@ def map_leaves(value: Any, fn: Callable[[Any], Any]) -> Any:
 def is_array(value: Any) -> bool:
     """Whether a value is an array of any framework."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def is_mask(array: np.ndarray) -> bool:
+    """Whether an array says by 0 and -inf what is hidden.
+
+    Nobody trains one, and torch drops a causal mask where it knows the order: its gradient says
+    nothing.
+    """
+    hidden = array == -np.inf
+    return bool(hidden.any()) and bool((hidden | (array == 0)).all())
 
 
 def _of_torch(value: Any) -> bool:

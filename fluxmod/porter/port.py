@@ -350,7 +350,10 @@ def _assemble(
         _tie(codes[-1], specs, root, {path for code in codes for path in code.resolved})
     origin = f"{type(root).__name__}, ported from torch by fluxmod."
     further = overrides.active().imports
-    text = module_text(codes, origin, tables.functions, further, scan=scan)
+    try:
+        text = module_text(codes, origin, tables.functions, further, scan=scan)
+    except Unported as error:
+        raise refused(root, [Obstacle("", str(error), type(root).__qualname__)]) from None
     used = {type(c.module) for c in calls if c.leaf is None and not c.chain}
     return Port(
         text,

@@ -25,10 +25,9 @@ def named_first(line: str) -> list[str]:
     root = "self"
     if isinstance(statement, ast.Assign):
         root = ast.unparse(statement.targets[0])
-    places = dict.fromkeys(_places(statement.value, root))
-    lines = []
-    for number, place in enumerate(places):
-        name = "shared" if number == 0 else f"shared{number + 1}"
+    lines: list[str] = []
+    while (place := next(_places(statement.value, root), None)) is not None:
+        name = f"shared{len(lines) + 1}" if lines else "shared"
         owner, index = _owner(statement.value, _indices(ast.parse(place, mode="eval").body))
         lines.append(f"{name} = {ast.unparse(owner[index])}")
         owner[index] = ast.Name(name)
@@ -65,11 +64,11 @@ def _indices(node: ast.expr) -> list[Any]:
 def _owner(value: Any, indices: list[Any]) -> tuple[list[ast.expr], int]:
     """The list of expressions that an element stands in, and its place there."""
     for depth, index in enumerate(indices):
-        elements = value.args
+        elements: Any = value.args if isinstance(value, ast.Call) else []
         if len(elements) == 1 and isinstance(elements[0], ast.List):
             elements = elements[0].elts
         if len(elements) == 1 and isinstance(elements[0], ast.Dict):
-            keys = [ast.literal_eval(key) for key in elements[0].keys]
+            keys = [ast.literal_eval(key) for key in elements[0].keys if key is not None]
             elements, index = elements[0].values, keys.index(index)
         if any(isinstance(e, ast.Starred) for e in elements[: index + 1]) or index >= len(elements):
             raise Unported("a layer that a loop makes is held by the same list again")

@@ -75,3 +75,17 @@ def test_torchs_layout_at_the_boundary():
     np.testing.assert_allclose(
         ported(inputs[0].numpy()), model(*inputs).detach(), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_mask_that_torch_drops_takes_no_gradient():
+    """torch knows a causal mask and leaves it out: its parts have no gradient for it."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    x, mask = torch.randn(2, 3, 6), torch.nn.Transformer.generate_square_subsequent_mask(3)
+    report = parity.check(
+        model, porter.port(model, x, mask), x, mask, options=parity.Options(levels=("L0", "L1"))
+    )
+    assert report.passed, report
+    assert {"layers.0", "layers.0.self_attn"} <= {row.path for row in report.rows}
+    assert not any("mask" in row.what for row in report.rows)

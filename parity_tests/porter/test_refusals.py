@@ -62,3 +62,20 @@ def test_a_module_that_was_not_ported_has_no_source():
 def test_an_unknown_layout_is_refused():
     with pytest.raises(ValueError, match="layout"):
         porter.Options(layout="nchw")
+
+
+class HoldsOneOfFourTwice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = [torch.nn.Linear(3, 3) for _ in range(4)]
+        self.steps = torch.nn.ModuleList([*layers, torch.nn.ReLU(), layers[1]])
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_a_layer_that_a_loop_makes_and_the_list_holds_again():
+    with pytest.raises(PortError, match="held by the same list again"):
+        porter.port(HoldsOneOfFourTwice(), torch.randn(2, 3))
