@@ -173,7 +173,8 @@ class ClassCode:
                 if any(line.startswith(f"self.{shown} = ") for line in numbers):
                     continue
                 values = [attribute_of(i.module, base) for i in self.instances]
-                if base in vars(self.group.cls) and base not in self.init.attributes:
+                of_class = base in vars(self.group.cls) and base not in self.init.attributes
+                if of_class and all(same(v, values[0]) for v in values):
                     self.constants[base] = values[0]
                     continue
                 node = self.init.of_attribute(base)
@@ -483,7 +484,10 @@ class ClassCode:
                 if isinstance(n.value, ast.Name) and n.value.id == "self":
                     if n.attr in code.init.attributes and n.attr not in vars(code.group.cls):
                         return code.render(code.init.attributes[n.attr])
-                    code.constants[n.attr] = getattr(code.group.cls, n.attr)
+                    value = getattr(code.group.cls, n.attr)
+                    if not isinstance(value, (int, float, str, tuple)):
+                        raise Unknown  # a property: each instance has its own
+                    code.constants[n.attr] = value
                     return n
                 if isinstance(n.value, ast.Name) and n.value.id in code.init.parameters:
                     values = [env.get(ast.unparse(n)) for env in code.env]

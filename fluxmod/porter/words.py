@@ -141,7 +141,7 @@ def suggestion(item: Any) -> str:
         last = [p for p in item.path.split(".") if p.isidentifier()]
         return safe(last[-1]) if last and item.leaf is None else "x"
     name = item.target.removeprefix("fluxmod.") if item.name == "fluxmod" else item.name
-    return _NAMES.get(name, name if name.isidentifier() else "x")
+    return _NAMES.get(name, name if name.isidentifier() and not name.startswith("__") else "x")
 
 
 def symbols_in(tree: Any) -> Iterator[Size]:

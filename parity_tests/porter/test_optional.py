@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import pytest
 import torch
 from torch import nn
@@ -285,6 +287,17 @@ class HoldsALayerTwice(nn.Module):
         return x
 
 
+class CausalConv(nn.Conv1d):
+    """A number that each instance has of its own stands in the class as a property."""
+
+    @cached_property
+    def left_pad(self):
+        return self.kernel_size[0] - self.stride[0]
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x[:, None], (self.left_pad, 0))).mean(1)
+
+
 class Sizes:
     def __init__(self, hidden, inner):
         self.hidden, self.inner = hidden, inner
@@ -307,6 +320,7 @@ AWKWARD = {
     "an activation twice in a list": SharesWithinAList,
     "a layer twice in a list": HoldsALayerTwice,
     "a list that is the model": lambda: nn.Sequential(*[nn.Linear(DIM, DIM), nn.Tanh()] * 2),
+    "a property that differs": lambda: Stack(CausalConv(1, 2, 3), CausalConv(1, 2, 3, stride=2)),
     "numbered children": lambda: Stack(Numbered(nn.ReLU()), Numbered(nn.Identity())),
     "an argument named as a setting": lambda: Stack(
         NamedAsASetting(Sizes(4, 5), DIM), NamedAsASetting(Sizes(4, 5))
