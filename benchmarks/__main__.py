@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -39,7 +38,8 @@ def main() -> None:
     facts = bench.facts(peak)
     rows = bench.load(options.json) if options.resume and options.json.exists() else []
     known = {(row.model, row.batch) for row in rows}
-    for case in itertools.chain(notes(), architectures()):
+    cases = [*notes(), *architectures()]
+    for case in cases:
         wanted = not options.models or case.name in options.models
         if not wanted or (case.name, case.batch) in known:
             continue
@@ -50,7 +50,11 @@ def main() -> None:
         bench.save(rows, options.json, facts)  # a run that is stopped can be resumed
         jax.clear_caches()
         torch.compiler.reset()
+    done = {(row.model, row.batch) for row in rows}
+    left = [f"{c.name} ({c.batch})" for c in cases if (c.name, c.batch) not in done]
     text = f"{HEAD}\n{', '.join(f'{k} {v}' for k, v in facts.items())}.\n\n"
+    if left:
+        text += f"Not measured yet: {', '.join(left)}.\n\n"
     if options.plot is not None:
         draw(rows, options.plot)
     text += bench.markdown(rows, peak=peak)

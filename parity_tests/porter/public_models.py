@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -36,41 +36,44 @@ _KEPT = (
 )
 
 
-def shrink(config: Any, seen: set[int]) -> None:
-    """Make the sizes of a configuration small, in place, nested configurations too."""
-    if id(config) in seen:
-        return
+_DEPTHS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
+    "num_encoder_layers", "num_decoder_layers",
+)  # fmt: skip
+
+
+def _settings(config: Any, seen: set[int]) -> Iterator[tuple[Any, str, Any]]:
+    """Every setting of a configuration and of those within it."""
     seen.add(id(config))
     for name, value in list(vars(config).items()):
-        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            shrink(value, seen)
-        elif name.endswith("_token_id") and isinstance(value, int) and value > 90:
-            setattr(config, name, 2)
+        if not hasattr(value, "model_type"):
+            yield config, name, value
+        elif id(value) not in seen:
+            yield from _settings(value, seen)
+
+
+def shrink(config: Any) -> None:
+    """Make the sizes of a configuration small, in place."""
+    for owner, name, value in _settings(config, set()):
+        if name.endswith("_token_id") and isinstance(value, int) and value > 90:
+            setattr(owner, name, 2)
         elif type(value) is int and value > 2 and not any(word in name for word in _KEPT):
             small = EXACT.get(name) or next((n for word, n in SMALL.items() if word in name), None)
             if small is not None and small < value:
-                setattr(config, name, small)
+                setattr(owner, name, small)
         elif name == "layer_types" and isinstance(value, list):
-            count = getattr(config, "num_hidden_layers", 2)
             kinds = list(dict.fromkeys(value))
-            config.layer_types = [kinds[i % len(kinds)] for i in range(count)]
+            count = getattr(owner, "num_hidden_layers", 2)
+            owner.layer_types = [kinds[i % len(kinds)] for i in range(count)]
         elif name == "depths" and isinstance(value, (list, tuple)):
-            config.depths = type(value)(1 for _ in value)
+            owner.depths = type(value)(1 for _ in value)
 
 
-def shallow(config: Any, seen: set[int]) -> None:
+def shallow(config: Any) -> None:
     """Fewer layers alone."""
-    if id(config) in seen:
-        return
-    seen.add(id(config))
-    for name, value in list(vars(config).items()):
-        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            shallow(value, seen)
-        elif type(value) is int and value > 2 and name in (
-            "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers",
-            "decoder_layers", "num_encoder_layers", "num_decoder_layers",
-        ):  # fmt: skip
-            setattr(config, name, 2)
+    for owner, name, value in _settings(config, set()):
+        if name in _DEPTHS and type(value) is int and value > 2:
+            setattr(owner, name, 2)
 
 
 def hugging_face() -> dict[str, Callable[[], Any]]:
@@ -89,7 +92,7 @@ def _transformer(kind: str) -> Callable[[], Any]:
         for change in (shrink, shallow):
             try:
                 config = transformers.AutoConfig.for_model(kind)
-                change(config, set())
+                change(config)
                 config.use_cache = False
                 with torch.device("meta"):
                     size = sum(
