@@ -30,13 +30,16 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # seconds of compiling are reported
     torch.set_num_threads(options.threads)
     from fluxmod import bench
+    from fluxmod.bench._table import recorded_peak
 
     from .models import architectures, check_sizes, notes
 
     check_sizes()
-    peak = bench.matmul_peak()
+    peak, rows = bench.matmul_peak(), []
+    if options.resume and options.json.exists():
+        rows = bench.load(options.json)
+        peak = max(peak, recorded_peak(options.json))
     facts = bench.facts(peak)
-    rows = bench.load(options.json) if options.resume and options.json.exists() else []
     known = {(row.model, row.batch) for row in rows}
     cases = [*notes(), *architectures()]
     for case in cases:

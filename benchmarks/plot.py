@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fluxmod.bench import Row
+from fluxmod.bench._table import TITLES
 
 COLOURS = {
     "torch channels_last": "#8c8c8c",
@@ -13,7 +14,6 @@ COLOURS = {
     "plain nnx": "#92c5de",
     "fluxmod": "#1b4f8f",
 }
-TITLES = {"infer": "Inference", "train": "Training step"}
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

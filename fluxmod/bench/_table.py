@@ -14,8 +14,9 @@ from fluxmod.parity import environment
 
 from ._clock import OURS, Row
 
-__all__ = ["facts", "load", "markdown", "save"]
+__all__ = ["facts", "load", "markdown", "recorded_peak", "save"]
 
+PEAK = "peak of a float32 matrix product"
 TITLES = {"infer": "Inference", "train": "Training step"}
 
 
@@ -42,7 +43,7 @@ def facts(peak: float) -> dict[str, str]:
         **environment(),
         "torch threads": str(torch.get_num_threads()),
         "cores": str(os.cpu_count()),
-        "peak of a float32 matrix product": f"{peak:.0f} GFLOP/s",
+        PEAK: f"{peak:.0f} GFLOP/s",
     }
 
 
@@ -57,6 +58,12 @@ def load(path: Path) -> list[Row]:
     """Read the rows that ``save`` wrote."""
     found = json.loads(path.read_text(encoding="utf-8"))
     return [Row.from_json(row) for row in found["rows"]]
+
+
+def recorded_peak(path: Path) -> float:
+    """The machine's rate in GFLOP/s that ``save`` wrote beside its rows."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return float(found["environment"][PEAK].split()[0])
 
 
 def _memory(rows: Sequence[Row]) -> list[str]:
