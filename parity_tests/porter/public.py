@@ -3,8 +3,8 @@
 ``python -m parity_tests.porter.public docs/public-models.md`` takes every model of the installed
 ``transformers`` (its base class, with random weights and a small configuration), ``timm`` and
 ``torchvision``; outcomes are kept as JSON beside it, and what that file has is not run again unless
-named. A model counts where torch itself runs it. Forward in evaluation, float64 where torch can, float32 else; certificates with
-gradients and training are ``docs/porter-table.md``'s.
+named. A model counts where torch itself runs it. Forward in evaluation, float64 where torch can,
+float32 else; certificates with gradients and training are ``docs/porter-table.md``'s.
 """
 
 from __future__ import annotations
