@@ -11,6 +11,7 @@ from flax import nnx
 
 from fluxmod._errors import ConvertError, DtypeError, LayoutError
 
+from ._device import put_like
 from ._plan import Match, Plan, plan
 from ._slots import Slot, slots
 
@@ -60,11 +61,8 @@ def apply(work: Plan) -> None:
     _check_ties(values)
     _check_stacks(values)
     for slot, value in _whole(values):
-        current = slot.variable.get_value()
-        sharding = getattr(current, "sharding", None)
-        placed = isinstance(current, jax.Array) and sharding is not None
-        # device_put may share numpy's memory, and the numpy array is ours alone
-        slot.variable.set_value(jax.device_put(value, sharding if placed else None))
+        # JAX may go on using numpy's memory, and the numpy array is ours alone
+        slot.variable.set_value(put_like(value, slot.variable.get_value()))
     for match in work.matched:
         if match.weight.dtype == "int64" and match.dtype == "int32":
             match.slot.variable.set_metadata(torch_dtype="int64")

@@ -15,6 +15,7 @@ from fluxmod._errors import DtypeError, LayoutError, UnmatchedKeysError
 from fluxmod.optim import OptimizerState
 from fluxmod.optim._layout import path_text
 
+from ._device import put_like
 from ._pairing import Pairing, Part
 from ._plan import Problem
 from ._source import as_numpy, is_array
@@ -126,7 +127,7 @@ def _filled(tree: Any, by_path: dict[str, np.ndarray]) -> Any:
             return zeros
         full = np.zeros(zeros.shape, zeros.dtype)
         full[tuple(slice(size) for size in array.shape)] = array
-        return jax.device_put(full, zeros.sharding)
+        return put_like(full, zeros)
 
     return jax.tree_util.tree_map_with_path(value, tree)
 

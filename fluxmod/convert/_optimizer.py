@@ -22,6 +22,7 @@ from fluxmod.optim import OptimizerState
 from fluxmod.optim._family import is_scheduled
 from fluxmod.optim._layout import path_text
 
+from ._device import put_like
 from ._lbfgs import lbfgs_entries, lbfgs_problems, lbfgs_state
 from ._pairing import Pairing, Params, Part, is_part, parts_of
 from ._plan import Problem
@@ -288,7 +289,7 @@ def _filled(pairs: Pairing, part: Part, step: int | None) -> OptimizerState:
                 array = np.array(zeros)
                 for place, layer in layers.items():
                     array[params.slots[place].index] = layer
-            return jax.device_put(array, zeros.sharding)
+            return put_like(array, zeros)
 
         return jax.tree_util.tree_map_with_path(value, tree)
 

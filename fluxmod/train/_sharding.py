@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 __all__ = ["Placement", "Strategy", "placement"]
 
@@ -94,7 +94,7 @@ def placement(mesh: Mesh | None, strategy: str | None) -> Placement | None:
     return Placement(automatic, "fsdp" if strategy == "fsdp" else "data")
 
 
-def put(value: Any, sharding: NamedSharding | None) -> jax.Array:
+def put(value: Any, sharding: Sharding | None) -> jax.Array:
     """Copy an array to its place; it shares no memory with the one given."""
     if is_key(value):
         data = put(jax.random.key_data(value), sharding)

@@ -80,7 +80,9 @@ class Trainer:
 
     def _place(self, leaves: list[Any]) -> list[Any]:
         if self._where is None:
-            return [None] * len(leaves)
+            # arrays tied to a device beside free ones would be compiled for again after one step
+            tied = {leaf.sharding for leaf in leaves if getattr(leaf, "committed", False)}
+            return [tied.pop() if len(tied) == 1 else None] * len(leaves)
         split = ("params", "frozen", "optimizer")
         return [
             self._where.of_parameter(leaf.shape) if group in split else self._where.replicated

@@ -175,7 +175,18 @@ def test_values_stay_on_their_devices(theirs):
     ours = FlaxNet()
     nnx.update(ours, jax.device_put(nnx.state(ours), device))
     convert.to_flax(theirs, ours)
-    assert {v.get_value().devices().pop() for _, v in convert.named_parameters(ours)} == {device}
+    values = [v.get_value() for _, v in convert.named_parameters(ours)]
+    assert {v.devices().pop() for v in values} == {device}
+    assert all(v.committed for v in values)
+
+
+def test_values_are_tied_to_a_device_only_if_they_were(theirs):
+    with jax.default_device(jax.devices()[-1]):
+        ours = FlaxNet()
+    convert.to_flax(theirs, ours)
+    values = [v.get_value() for _, v in convert.named_parameters(ours)]
+    assert {v.devices().pop() for v in values} == {jax.devices()[-1]}
+    assert not any(v.committed for v in values)
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -109,6 +109,21 @@ def test_nothing_is_traced_twice_and_the_module_is_not_walked(monkeypatch):
     assert len(traces) == traced
 
 
+@pytest.mark.parametrize("weights", ["drawn", "torch's", "in part tied to a device"])
+def test_the_step_is_compiled_once(weights, caplog):
+    model = Net(rngs=nnx.Rngs(0))
+    if weights == "torch's":
+        convert.to_flax(convert.to_torch(Net(rngs=nnx.Rngs(1))), model)
+    elif weights != "drawn":
+        model.head.kernel[...] = jax.device_put(model.head.kernel[...], jax.devices()[0])
+    fit = Trainer(model, optim.Adam(), loss)
+    chunk = batches(3)
+    with jax.log_compiles():
+        for batch in chunk:
+            fit.step(batch)
+    assert sum("Compiling jit(step)" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_weakly_typed_values_do_not_cost_a_second_trace():
     class Scale(nn.Module):
         def __init__(self):
