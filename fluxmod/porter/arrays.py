@@ -122,8 +122,10 @@ def _relative_positions(array: np.ndarray) -> str | None:
     if array.ndim == 1 and (side := int(array.size**0.5)) ** 2 == array.size and side > 1:
         text = _relative_positions(array.reshape(side, side))
         return text and f"({text}).reshape(-1)"
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.dtype.kind != "i":
+    if array.ndim != 2 or array.dtype.kind != "i":
         return None
+    if array.shape[0] != array.shape[1]:
+        return _strided_distances(array)
     w = int(array.shape[0] ** 0.5)
     y, x = np.arange(w * w) // w, np.arange(w * w) % w
     index = (y[:, None] - y + w - 1) * (2 * w - 1) + x[:, None] - x + w - 1
@@ -137,3 +139,20 @@ def _relative_positions(array: np.ndarray) -> str | None:
         return None
     rows = f"(({y_text})[:, None] - {y_text} + {w - 1}) * {2 * w - 1}"
     return f"{rows} + ({x_text})[:, None] - {x_text} + {w - 1}"
+
+
+def _strided_distances(array: np.ndarray) -> str | None:
+    """The index of LeViT's table where its window shrinks: distances from every few places."""
+    rows, w = (int(n**0.5) for n in array.shape)
+    if (rows * rows, w * w) != array.shape or not 0 < rows < w:
+        return None
+    step = -(-w // rows)
+    near, far = np.arange(rows * rows)[:, None], np.arange(w * w)
+    high = np.abs(near // rows * step - far // w)
+    wide = np.abs(near % rows * step - far % w)
+    if not (array == high * w + wide).all():
+        return None
+    n_text, f_text = f"jnp.arange({rows * rows})[:, None]", f"jnp.arange({w * w})"
+    high_text = f"jnp.abs({n_text} // {rows} * {step} - {f_text} // {w})"
+    wide_text = f"jnp.abs({n_text} % {rows} * {step} - {f_text} % {w})"
+    return f"{high_text} * {w} + {wide_text}"

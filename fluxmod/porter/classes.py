@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -158,6 +159,11 @@ class ClassCode:
             node = self.init.of_attribute(name)
             if is_chain and name.isdigit():
                 node = optional.chain_node(self, int(name))
+            if (array := next((s for s in specs if isinstance(s, Array)), None)) is not None:
+                specs = [
+                    own(array, i.module, name, s) if isinstance(s, Alias) else s
+                    for s, i in zip(specs, self.instances, strict=True)
+                ]
             shown = f"layer{name}" if name.isdigit() else name
             if (branches := optional.branches(self, specs, name)) is not None:
                 lines += branches
@@ -537,6 +543,11 @@ def has_arrays_after(attributes: dict[str, Any], name: str) -> bool:
     """Whether parameters or buffers follow a name: then its place must be kept for it."""
     names = list(attributes)
     return any(isinstance(attributes[n], Array) for n in names[names.index(name) + 1 :])
+
+
+def own(like: Array, module: torch.nn.Module, name: str, alias: Alias) -> Array:
+    """An array that some instances share and others hold: each makes its own, the model ties it."""
+    return replace(like, tensor=getattr(module, name), path=alias.place)
 
 
 def attribute_of(module: Any, dotted: str) -> Any:

@@ -187,13 +187,19 @@ def _timm(name: str) -> Callable[[], Any]:
 
 
 def vision_models() -> dict[str, Callable[[], Any]]:
-    """Every classifier of torchvision."""
+    """The smallest model of every file of torchvision; detection has no fixed shapes."""
     try:
         import torchvision
     except Exception:
         return {}
-    names = torchvision.models.list_models(module=torchvision.models)
-    return {f"torchvision: {name}": _vision(name) for name in names}
+    found: dict[str, tuple[int, str]] = {}
+    for name in torchvision.models.list_models():
+        build = torchvision.models.get_model_builder(name)
+        size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+        if "detection" not in build.__module__ and "quantiz" not in build.__module__:
+            known = found.get(build.__module__, (size, name))
+            found[build.__module__] = min(known, (size, name))
+    return {f"torchvision: {name}": _vision(name) for _, name in found.values()}
 
 
 def _vision(name: str) -> Callable[[], Any]:
@@ -201,11 +207,20 @@ def _vision(name: str) -> Callable[[], Any]:
         import torchvision
 
         torch.manual_seed(0)
-        model = torchvision.models.get_model(name, weights=None).eval()
-        side = 299 if "inception" in name else 224 if "vit" in name or "swin" in name else 64
-        return model, (torch.randn(2, 3, side, side),), {}
+        inner = {"weights_backbone": None} if name.startswith(("deeplab", "fcn", "lraspp")) else {}
+        model = torchvision.models.get_model(name, weights=None, **inner).eval()
+        return model, _images(name), {}
 
     return make
+
+
+def _images(name: str) -> tuple[torch.Tensor, ...]:
+    if "raft" in name:
+        return torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128)
+    if any(word in name for word in ("r3d", "s3d", "mvit", "swin3d")):
+        return (torch.randn(1, 3, 16, 224, 224),)
+    side = 299 if "inception" in name else 224 if "vit" in name or "swin" in name else 64
+    return (torch.randn(2, 3, side, side),)
 
 
 def every() -> dict[str, Callable[[], Any]]:

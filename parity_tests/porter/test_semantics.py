@@ -285,6 +285,28 @@ class TiedHead(nn.Module):
         return self.head(self.table(x.argmax(1)) + x)
 
 
+class PartlyTied(nn.Module):
+    """One class, two instances: the second one's weight is the first one's."""
+
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(DIM, DIM))
+            self.register_buffer("centre", torch.randn(DIM))
+
+        def forward(self, x):
+            return (x - self.centre) @ self.weight
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (self.Part() for _ in range(3))
+        self.second.weight = self.first.weight
+        self.third.centre = self.first.centre
+
+    def forward(self, x):
+        return self.third(torch.relu(self.second(self.first(x))))
+
+
 class RoundedScale(nn.Module):
     """A scale that torch computes in float32, whatever the model's dtype."""
 
@@ -298,7 +320,7 @@ class RoundedScale(nn.Module):
 
 
 CASES = [
-    RoundedScale,
+    PartlyTied, RoundedScale,
     ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
     ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
     TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,

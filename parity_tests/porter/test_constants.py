@@ -1,0 +1,40 @@
+"""Tables that no checkpoint has: the code that makes them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from fluxmod import porter
+from parity_tests.porter.certified import require_equal
+
+
+class Distances(nn.Module):
+    """The index of LeViT, as its author wrote it: numbered in the order of a dictionary."""
+
+    def __init__(self, side, step):
+        super().__init__()
+        seen = list(itertools.product(range(0, side, step), repeat=2))
+        numbers = {}
+        index = [
+            numbers.setdefault((abs(a - c), abs(b - d)), len(numbers))
+            for a, b in seen
+            for c, d in itertools.product(range(side), repeat=2)
+        ]
+        self.bias = nn.Parameter(torch.randn(2, len(numbers)))
+        self.register_buffer("index", torch.LongTensor(index).view(len(seen), -1), persistent=False)
+
+    def forward(self, x):
+        return (x[:, None] * self.bias[:, self.index]).sum(-1)
+
+
+@pytest.mark.parametrize("side, step", [(9, 1), (14, 2), (15, 2), (13, 3)])
+def test_distances_in_a_window_are_code(side, step):
+    model, x = Distances(side, step), torch.randn(3, 1, side * side)
+    ported = porter.port(model, x)
+    assert "jnp.arange" in porter.source(ported)
+    assert max(map(len, porter.source(ported).splitlines())) <= 100
+    require_equal(model, ported, x)
