@@ -47,7 +47,7 @@ class Recorder(TorchDispatchMode):
             self.masks.append(np.array(as_numpy(args[1])))  # the slopes, 1 above zero
         elif name in _SAMPLED:
             self.masks.append(np.array(as_numpy(out)))
-        elif name == "aten::_to_copy" and args[0].dtype == torch.float64:
+        elif name == "aten::_to_copy" and getattr(args[0], "dtype", None) == torch.float64:
             self.narrowed |= out.is_floating_point() and out.dtype != torch.float64
         return out
 

@@ -27,9 +27,11 @@ import torch
 import torch.utils._pytree as pytree
 from torch.fx.experimental import proxy_tensor
 
-from fluxmod._errors import CaptureError
+from fluxmod._errors import CaptureError, UnsupportedOpError
 from fluxmod._transformers import as_eager, without_cache
 
+from .broadcast import vmap_as_broadcasting
+from .composite import written_out
 from .decisions import METHODS, assumption, decide
 from .repeats import Repeats
 from .sites import Numbers, call_site, function_of, source_at
@@ -420,6 +422,8 @@ def _reason(error: Exception, recorder: _Recorder) -> str:
     known = type(error).__name__
     what = f"{known}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     advice = ""
+    if isinstance(error, UnsupportedOpError):
+        what = str(error)
     if known in ("GuardOnDataDependentSymNode", "DataDependentOutputException"):
         what = "Python decides on the values of a tensor"
         advice = "\n    Write it with torch.where or torch.cond, or give the value as an argument."
@@ -437,7 +441,8 @@ def _is_users(filename: str) -> bool:
 def _export(
     recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
-    with _recording(recorder), recorder.repeats.watched(), _quiet():
+    watched = recorder.repeats.watched()
+    with _recording(recorder), watched, vmap_as_broadcasting(), written_out(), _quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 

@@ -56,7 +56,9 @@ _REDUCE = {  # name -> positions of dim and keepdim
     "nansum": (1, 2), "nanmean": (1, 2), "median": (1, 2), "count_nonzero": (1, 9),
     "unbind": (1, 9), "squeeze": (1, 9), "select": (1, 9),
 }  # fmt: skip
-_PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "movedim", "mT")
+_FIRST = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")  # dim is 0 by default
+_FLATTENING = ("roll", "repeat_interleave")  # without a dim
+_PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "movedim")
 _RESHAPES = ("view", "reshape", "flatten", "_unsafe_view", "unflatten", "view_as", "reshape_as")
 
 
@@ -336,7 +338,7 @@ class _Layout:
             return
         elif name in ("cat", "stack") and self.join(op, outs[0]):
             return
-        elif name in _ONE_AXIS or (name in _REDUCE and self.has_axis(op)):
+        elif self.has_axis(op):
             self.along(op, outs)
         elif name in _RESHAPES:
             self.reshape(op, outs[0])
@@ -346,18 +348,20 @@ class _Layout:
             self.expand(op, outs[0])
         elif name in ("constant_pad_nd", "pad"):
             self.pad(op, outs[0])
-        elif (
-            name in _REDUCE
-            and not self.has_axis(op)
-            and name not in ("argmax", "argmin", "squeeze")
-        ):
-            return
+        elif name in _REDUCE and name not in ("argmax", "argmin", "squeeze"):
+            return  # one number of all axes
         else:
             op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
 
     def has_axis(self, op: Op) -> bool:
-        place = _REDUCE[op.name][0]
-        dims = op.kwargs.get("dim", op.args[place] if len(op.args) > place else None)
+        """Whether an operator works along axes that it names, or has by default."""
+        if op.name in _ONE_AXIS and op.name not in _FLATTENING or op.name == "unbind":
+            return True
+        if op.name not in _REDUCE and op.name not in _FLATTENING:
+            return False
+        place = _ONE_AXIS[op.name] if op.name in _ONE_AXIS else _REDUCE[op.name][0]
+        given = op.kwargs.get("dim", op.kwargs.get("dims"))
+        dims = given if given is not None or len(op.args) <= place else op.args[place]
         return dims not in (None, [], ())
 
     def broadcast(self, op: Op, outs: list[Value], values: list[Value]) -> None:
@@ -442,7 +446,7 @@ class _Layout:
         value = op.args[0]
         reduces = op.name in _REDUCE
         place = _REDUCE[op.name][0] if reduces else _ONE_AXIS[op.name]
-        default = 0 if op.name in ("chunk", "split", "split_with_sizes", "unbind") else -1
+        default = 0 if op.name in _FIRST else -1
         args = list(op.args)
         if "dim" in op.kwargs:
             dims = op.kwargs["dim"]

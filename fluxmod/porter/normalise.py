@@ -12,7 +12,7 @@ import torch
 
 from fluxmod._errors import UnsupportedOpError
 
-from . import bases, leaves, overrides
+from . import bases, leaves, lower, overrides
 from .capture import CallRecord, OpRecord, Trace
 from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
@@ -39,6 +39,8 @@ __all__ = ["Graph", "normalise"]
 _END = 2**62
 _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 _CASTS = ("to", "type_as", "_to_copy")
+_TRANSPOSED = ("mT", "mH", "matrix_H", "adjoint")
+_NEW = ("new_zeros", "new_ones", "new_full", "new_empty")
 _SAME = (
     "alias",
     "contiguous",
@@ -466,6 +468,14 @@ class _Builder:
             like = self.uncast(record.args[1])
             op.target, op.args = "to.dtype", (op.args[0], like.dtype)
             op.hints = {"args": [None, Size(like.dtype, ("dtype", like))]}
+        if op.name in lower.ALIASES:
+            op.target = f"{lower.ALIASES[op.name]}.{op.target.partition('.')[2]}"
+        if op.name in _TRANSPOSED and (op.name == "mT" or not op.out.dtype.is_complex):
+            op.target, op.args = "transpose.int", (op.args[0], op.out.rank - 2, op.out.rank - 1)
+        if op.name in _NEW and ("dtype" in op.kwargs or not op.out.dtype.is_floating_point):
+            # nothing of the array but its dtype, which is said
+            op.target, op.args = op.target.removeprefix("new_"), op.args[1:]
+            op.hints = {**op.hints, "args": (op.hints.get("args") or [])[1:]}
         for value in out if isinstance(out, (tuple, list)) else (out,):
             if value is not None:
                 value.producer = op

@@ -52,8 +52,6 @@ def permutation(op: Op) -> list[int]:
         return [d % rank for d in dims]
     if op.name in ("t", "numpy_T"):
         return axes[::-1]
-    if op.name == "mT":
-        return [*axes[:-2], axes[-1], axes[-2]]
     if op.name == "movedim":
         source, target = op.args[1:3]
         pairs = [[source], [target]] if isinstance(source, int) else [source, target]

@@ -462,9 +462,9 @@ def attach_sizes(call: Call) -> None:
         rest: list[Any] = []
         for hint in positional[place:] or list(named.values())[:1]:
             rest += list(hint) if isinstance(hint, (tuple, list)) else [hint]
-        item.hints = {}
+        item.hints = {"kwargs": {key: named[key] for key in ("dtype",) if key in named}}
         if len(rest) >= len(actual):
-            item.hints = {"sizes": rest[: len(actual)]}
+            item.hints["sizes"] = rest[: len(actual)]
         if item.name in ("full", "new_full"):
             item.hints["args"] = positional
             item.hints["kwargs"] = named

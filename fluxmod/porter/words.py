@@ -23,6 +23,7 @@ __all__ = [
     "Obstacle",
     "Unported",
     "container",
+    "is_fixed",
     "is_same",
     "literal",
     "pick",
@@ -152,6 +153,11 @@ def symbols_in(tree: Any) -> Iterator[Size]:
     elif isinstance(tree, (tuple, list)):
         for branch in tree:
             yield from symbols_in(branch)
+
+
+def is_fixed(tree: Any) -> bool:
+    """Whether an argument holds neither arrays nor symbolic sizes: a call has it baked in."""
+    return not any(True for _ in tree_values(tree)) and not any(True for _ in symbols_in(tree))
 
 
 def size_forms(item: Any) -> list[tuple[Any, ...]]:

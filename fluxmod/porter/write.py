@@ -21,6 +21,7 @@ from .words import (
     NeedsName,
     Obstacle,
     Unported,
+    is_fixed,
     is_same,
     pick,
     plain,
@@ -96,7 +97,7 @@ class _Writer(Measures):
             if told is not None and told.absent and told.name == parameter.name:
                 continue
             tree = bound.get(parameter.name)
-            if any(True for _ in tree_values(tree)) or any(True for _ in symbols_in(tree)):
+            if not is_fixed(tree):
                 last_used = place
         for place, parameter in enumerate(parameters):
             tree = bound.get(parameter.name)
@@ -377,7 +378,8 @@ class _Writer(Measures):
         outs = list(tree_values(item.out))
         used = [v for v in outs if id(v) in self.uses]
         if not used:
-            self.body.lines.append(text)
+            if isinstance(item, Call):  # of an operator there were only sizes to read
+                self.body.lines.append(text)
             return
         if not here:
             self.inline[id(used[0])] = (
@@ -529,15 +531,17 @@ class _Writer(Measures):
         texts: list[str] = []
         positional = list(item.args)
         by_keyword = False
+        told = self.consts.told.get(id(item.module))
         for name, default, kind in self.consts.signature(item):
             if name in item.names:
                 texts.append(f"{name}={self(item.names[name])}")
                 continue
             tree = bound.get(name, bound.get("kwargs", {}).get(name) if "kwargs" in bound else None)
-            text = self(tree) if name in bound or tree is not None else default
-            if text == default and default is not None:
+            baked_in = is_fixed(tree) and (told is None or told.name != name)
+            if default is not None and (baked_in or self(tree) == default):
                 by_keyword = True
                 continue
+            text = self(tree) if name in bound or tree is not None else default
             if kind == "keyword" or by_keyword or not positional:
                 texts.append(f"{name}={text}")
             else:

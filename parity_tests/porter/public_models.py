@@ -102,6 +102,7 @@ def _transformer(kind: str) -> Callable[[], Any]:
                     raise ValueError(f"{size / 1e6:.0f} million parameters")
                 torch.manual_seed(0)
                 model = transformers.AutoModel.from_config(config).eval()
+                _decide(model)
                 inputs = _inputs(model, config)
                 with torch.no_grad():
                     model(**inputs)
@@ -111,6 +112,13 @@ def _transformer(kind: str) -> Callable[[], Any]:
         raise LookupError(why)
 
     return make
+
+
+def _decide(model: Any) -> None:
+    """Draw routers that start as zeros: among equal scores torch leaves the choice open."""
+    for weight in model.parameters():
+        if weight.dim() == 2 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.02)
 
 
 def _setting(config: Any, *names: str, default: int) -> int:

@@ -31,7 +31,7 @@ class Distances(nn.Module):
         return (x[:, None] * self.bias[:, self.index]).sum(-1)
 
 
-@pytest.mark.parametrize("side, step", [(9, 1), (14, 2), (15, 2), (13, 3)])
+@pytest.mark.parametrize(("side", "step"), [(9, 1), (14, 2), (15, 2), (13, 3)])
 def test_distances_in_a_window_are_code(side, step):
     model, x = Distances(side, step), torch.randn(3, 1, side * side)
     ported = porter.port(model, x)

@@ -12,6 +12,7 @@ from torch import nn
 
 from fluxmod import convert, parity, porter
 from fluxmod._errors import DtypeError
+from parity_tests.porter.certified import require_equal
 from parity_tests.porter.hub import make
 
 
@@ -71,6 +72,28 @@ def test_a_dtype_that_torch_keeps_in_a_variable_is_the_models_own():
     assert ".astype(float)" in porter.source(ours)
     options = parity.Options(levels=("L0", "L1", "L2"), per_module=False)
     parity.check(theirs, ours, x, options=options).require()
+
+
+class Created(nn.Module):
+    """New arrays in the dtype of another one, said in each of torch's ways."""
+
+    def forward(self, x):
+        dtype = x.dtype
+        x = x * torch.arange(1, 5, dtype=x.dtype) / 3
+        x = x + torch.linspace(0, 1, 4, dtype=dtype)
+        x = x + torch.full((4,), 1 / 3, dtype=x.dtype) + torch.full((4,), 2, dtype=dtype)
+        x = x @ (torch.eye(4, dtype=dtype) + torch.ones(4, 4, dtype=x.dtype))
+        return x + torch.zeros(x.shape[0], 1, dtype=x.dtype)
+
+
+def test_new_arrays_have_the_dtype_that_they_are_told():
+    theirs, x = Created(), torch.randn(2, 4)
+    ours = porter.port(theirs, x)
+    assert "jnp.arange(1, 5, dtype=" in porter.source(ours)
+    assert "float32" not in porter.source(ours)
+    require_equal(theirs, ours, x)
+    low = ours(jnp.ones((2, 4), jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
 
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

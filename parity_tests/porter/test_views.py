@@ -41,11 +41,34 @@ class Masked(nn.Module):
         x[mask > 0] = -3.0
         y[:, x[0, :, 0] > 1] = 0.5
         kept[mask > 1] = True
-        return x, y, kept
+        z = x * 3
+        z[mask > 0] = y[0, 0]  # one row for every place
+        z[:, mask[0] < 0, 1] = mask[1, 0]
+        return x, y, kept, z
+
+
+class AsManyAsTrue(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        y[x > 0] = x[0]
+        return y
+
+
+class Transposed(nn.Module):
+    """Writes through the transposes that PyTorch has as attributes."""
+
+    def forward(self, x):
+        y, z, w = x * 1, x + 1, x + 2
+        y.mT.mul_(2)
+        z.mT[0] = 1
+        w.mH[:, 1:2].add_(3.0)
+        return y.mT @ z, w.adjoint(), x[0].T + x[0].H
 
 
 @pytest.mark.parametrize(
-    ("model", "shapes"), [(Chunks(), [(2, 5, 8)]), (Masked(), [(2, 5, 8), (2, 5)])], ids=str
+    ("model", "shapes"),
+    [(Chunks(), [(2, 5, 8)]), (Masked(), [(2, 5, 8), (2, 5)]), (Transposed(), [(2, 5, 4)])],
+    ids=str,
 )
 def test_windows_and_masks(model, shapes):
     torch.manual_seed(0)
@@ -57,6 +80,11 @@ def test_windows_have_a_name():
     text = porter.source(porter.port(Chunks(), torch.randn(2, 5, 8)))
     assert "ops.windows(padded, 1, 6, 2)" in text
     assert "ops.unfold(" in text
+
+
+def test_a_value_for_each_true_entry_is_refused():
+    with pytest.raises(UnsupportedOpError, match="as many new values"):
+        porter.port(AsManyAsTrue(), torch.randn(3, 3))
 
 
 def test_other_strides_are_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fluxmod.porter.ir import plain_name
 
 from . import (  # noqa: F401 - they register
+    arrays,
     create,
     elementwise,
     index,
@@ -20,8 +21,9 @@ from ._table import ELEMENTWISE as ELEMENTWISE
 from ._table import TABLE as TABLE
 from ._table import Rule as Rule
 from ._table import Scope as Scope
+from .special import ALIASES as ALIASES
 
-__all__ = ["DTYPES", "ELEMENTWISE", "TABLE", "Rule", "Scope", "rule_of"]
+__all__ = ["ALIASES", "DTYPES", "ELEMENTWISE", "TABLE", "Rule", "Scope", "rule_of"]
 
 
 def rule_of(target: str) -> Rule | None:

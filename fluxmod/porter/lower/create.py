@@ -9,9 +9,11 @@ from fluxmod.porter.ir import Op, Value
 from ._table import DTYPES, Scope, call, given, lower
 
 
-def _dtype(op: Op) -> str:
-    """The dtype as text; nothing where JAX's default is the same."""
+def _dtype(s: Scope, op: Op) -> str:
+    """The dtype as text, of an array if torch's source says so; nothing where it is the default."""
     dtype = op.out.dtype
+    if dtype.is_floating_point and (text := s.dtype_like(op)) is not None:
+        return text
     if dtype == torch.int64:
         return "int"
     return "" if dtype == torch.get_default_dtype() else DTYPES[dtype]
@@ -21,9 +23,9 @@ def _like(s: Scope, op: Op) -> str:
     """The dtype of ``x.new_zeros(...)`` and its kind: that of ``x``, whatever it computes in."""
     source = op.args[0]
     if "dtype" in op.kwargs or not op.out.dtype.is_floating_point or source.dtype != op.out.dtype:
-        return _dtype(op)
+        return _dtype(s, op)
     text = s(source)
-    return f"{text}.dtype" if text.isidentifier() else _dtype(op)
+    return f"{text}.dtype" if text.isidentifier() else _dtype(s, op)
 
 
 def _shape(s: Scope, op: Op, index: int) -> str:
@@ -35,21 +37,21 @@ def _shape(s: Scope, op: Op, index: int) -> str:
 def _zeros(s: Scope, op: Op) -> str:
     if op.name.startswith("new_"):
         return call("jnp.zeros", _shape(s, op, 1), _like(s, op))
-    return call("jnp.zeros", _shape(s, op, 0), _dtype(op))
+    return call("jnp.zeros", _shape(s, op, 0), _dtype(s, op))
 
 
 @lower("ones", "new_ones")
 def _ones(s: Scope, op: Op) -> str:
     if op.name.startswith("new_"):
         return call("jnp.ones", _shape(s, op, 1), _like(s, op))
-    return call("jnp.ones", _shape(s, op, 0), _dtype(op))
+    return call("jnp.ones", _shape(s, op, 0), _dtype(s, op))
 
 
 @lower("full", "new_full")
 def _full(s: Scope, op: Op) -> str:
     index = 1 if op.name.startswith("new_") else 0
     same = isinstance(op.args[index + 1], float) == op.out.dtype.is_floating_point
-    dtype = _dtype(op) if same else DTYPES[op.out.dtype]
+    dtype = _dtype(s, op) or ("" if same else DTYPES[op.out.dtype])
     if index == 1:
         dtype = _like(s, op) or dtype
     return call("jnp.full", _shape(s, op, index), s.number(op, index + 1), dtype)
@@ -67,7 +69,8 @@ def _arange(s: Scope, op: Op) -> str:
         repr(int(a)) if type(a) in whole else s.number(op, i) for i, a in enumerate(op.args)
     ][first:]
     plain = dtype == torch.int64 or (floating and dtype == torch.float32)
-    return call("jnp.arange", *numbers, dtype=None if plain else DTYPES[dtype])
+    like = s.dtype_like(op) if dtype.is_floating_point else None
+    return call("jnp.arange", *numbers, dtype=like or (None if plain else DTYPES[dtype]))
 
 
 @lower("linspace")
@@ -77,20 +80,22 @@ def _linspace(s: Scope, op: Op) -> str:
     numbers = [s(a) if isinstance(a, Value) else s.number(op, i) for i, a in enumerate(op.args[:3])]
     arrays = any(isinstance(a, Value) for a in op.args[:3])
     return call(
-        "jnp.linspace", *numbers, dtype=DTYPES[op.out.dtype] if arrays else _dtype(op) or None
+        "jnp.linspace", *numbers, dtype=DTYPES[op.out.dtype] if arrays else _dtype(s, op) or None
     )
 
 
 @lower("eye")
 def _eye(s: Scope, op: Op) -> str:
     numbers = [s.number(op, i) for i in range(len(op.args))]
-    return call("jnp.eye", *numbers, dtype=_dtype(op) or None)
+    return call("jnp.eye", *numbers, dtype=_dtype(s, op) or None)
 
 
 @lower("scalar_tensor")
 def _scalar(s: Scope, op: Op) -> str:
     same = isinstance(op.args[0], float) == op.out.dtype.is_floating_point
-    return call("jnp.array", s.number(op, 0), _dtype(op) if same else DTYPES[op.out.dtype])
+    return call(
+        "jnp.array", s.number(op, 0), _dtype(s, op) or ("" if same else DTYPES[op.out.dtype])
+    )
 
 
 @lower("tril", "triu")
@@ -112,7 +117,7 @@ def _random(s: Scope, op: Op) -> str:
         return call(f"random.{function}", s.rngs(), f"{text}.shape", f"{text}.dtype")
     sizes = s.sizes(op, 0)
     shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-    return call(f"random.{function}", s.rngs(), shape, _dtype(op))
+    return call(f"random.{function}", s.rngs(), shape, _dtype(s, op))
 
 
 _FILLS = {

@@ -278,7 +278,7 @@ def _to(s: Scope, op: Op) -> str:
     if op.name == "type_as" and isinstance(op.args[1], Value):
         return f"{s(value)}.astype({s(op.args[1])}.dtype)"
     dtype = op.out.dtype
-    if (reference := s.dtype_like(op)) is not None:  # type: ignore[attr-defined]
+    if (reference := s.dtype_like(op)) is not None:
         return f"{s(value)}.astype({reference})"
     if dtype.is_floating_point and "float32" not in op.call_text and ".float(" not in op.call_text:
         reference = s.like(op)  # type: ignore[attr-defined]

@@ -53,12 +53,13 @@ def _take_along(s: Scope, op: Op) -> str:
 def _index_put(s: Scope, op: Op) -> str:
     value, entries, new = op.args[:3]
     masks = [e for e in entries if isinstance(e, Value) and e.dtype == torch.bool]
-    if masks and isinstance(new, Value) and new.rank:
-        raise NotImplementedError("as many new values as a mask has True entries")
     adds = given(op, 3, "accumulate", False)
-    if len(masks) == 1 and sum(e is not None for e in entries) == 1:  # compiled code needs a choice
-        lead = next(i for i, e in enumerate(entries) if e is not None)
-        behind = value.rank - lead - masks[0].rank
+    alone = len(masks) == 1 and sum(e is not None for e in entries) == 1
+    lead = next(i for i, e in enumerate(entries) if e is not None)
+    behind = value.rank - lead - masks[0].rank if alone else 0
+    if masks and isinstance(new, Value) and new.rank > behind:
+        raise NotImplementedError("as many new values as a mask has True entries")
+    if alone:  # compiled code needs a choice
         axes = f"[...{', None' * behind}]" if behind else ""
         old, chosen = s(value), s(new)
         return f"jnp.where({s(masks[0])}{axes}, {f'{old} + {chosen}' if adds else chosen}, {old})"
@@ -182,6 +183,8 @@ def _write_back(s: Scope, op: Op) -> str:
     if name in ("transpose", "swapaxes", "t"):
         dims = arguments or (0, 1)
         return f"{s(new)}.swapaxes({dims[0]}, {dims[1]})"
+    if name == "mT" or (name in ("mH", "matrix_H", "adjoint") and not whole.dtype.is_complex):
+        return f"{s(new)}.swapaxes(-2, -1)"
     if name == "permute":
         order = [d % whole.rank for d in arguments[0]]
         back = [order.index(i) for i in range(len(order))]

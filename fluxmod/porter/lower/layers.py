@@ -245,9 +245,8 @@ for _op, _mode in {
 
 @lower("glu")
 def _glu(s: Scope, op: Op) -> str:
-    return call(
-        "F.glu", s(op.args[0]), dim=None if given(op, 1, "dim", -1) == -1 else str(op.args[1])
-    )
+    dim = given(op, 1, "dim", -1)
+    return call("F.glu", s(op.args[0]), dim=None if dim == -1 else str(dim))
 
 
 @lower("prelu")

@@ -73,6 +73,11 @@ def _transposed(s: Scope, op: Op) -> str:
     return f"{s(op.args[0])}.T"
 
 
+@lower("mH", "matrix_H", "adjoint")
+def _adjoint(s: Scope, op: Op) -> str:
+    return f"{s(op.args[0])}.conj().swapaxes(-2, -1)"
+
+
 @lower("unsqueeze")
 def _unsqueeze(s: Scope, op: Op) -> str:
     value, dim = op.args

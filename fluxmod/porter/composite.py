@@ -1,0 +1,59 @@
+"""Operators that torch itself writes in terms of others: traced as those where no rule is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from . import overrides
+from .ir import plain_name
+from .lower import ALIASES, rule_of
+
+__all__ = ["written_out"]
+
+_PROXY = "torch.fx.experimental.proxy_tensor.maybe_handle_decomp"
+_KEPT = {  # what the rest of the porter knows without a rule, and what gives no array
+    "contiguous", "resolve_conj", "resolve_neg", "positive", "mT", "mH", "matrix_H", "adjoint",
+    "data", "item", "is_nonzero", "to", "type_as", "lstm", "gru", "rnn_tanh", "rnn_relu",
+    "_pad_packed_sequence", "pad_sequence", "size", "stride", "dim", "numel", "sym_size",
+    "sym_stride", "sym_numel", "sym_storage_offset", "storage_offset", "is_floating_point",
+    "is_complex", "is_contiguous", "where", "unsafe_chunk", "retain_grad", "get_device",
+}  # fmt: skip
+
+
+@contextmanager
+def written_out() -> Iterator[None]:
+    """While torch traces, let it write out composite operators that have no rule."""
+    from torch.fx.experimental import proxy_tensor
+
+    original = proxy_tensor.maybe_handle_decomp
+
+    def handle(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        out = original(mode, func, args, kwargs)
+        if out is not NotImplemented or not _is_unknown(func):
+            return out
+        with mode:
+            return func.decompose(*args, **kwargs)
+
+    with mock.patch(_PROXY, handle):
+        yield
+
+
+def _is_unknown(func: Any) -> bool:
+    """Whether an operator is torch's composition of others, and has no rule of ours."""
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace != "aten":
+        return False
+    name = plain_name(func)
+    if name in _KEPT or name in ALIASES or rule_of(str(func).removeprefix("aten.")) is not None:
+        return False
+    bare = name.removesuffix("_")
+    if bare in _KEPT or bare in ALIASES or rule_of(f"{bare}.default") is not None:
+        return False
+    if overrides.active().operator(str(func)) is not None:
+        return False
+    key = "CompositeImplicitAutograd"
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
