@@ -549,8 +549,21 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
         for name in METHODS:
             stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
         stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
+        stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", _cast))
         stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
         yield
+
+
+_APPLY = torch.nn.Module._apply
+
+
+def _cast(module: torch.nn.Module, function: Any, recurse: bool = True) -> torch.nn.Module:
+    """What ``module.to(dtype)`` does within a forward: nothing, where it has that dtype."""
+    tensors = [*module.parameters(), *module.buffers()]
+    new = [function(tensor) for tensor in tensors]
+    if all((a.dtype, a.device) == (b.dtype, b.device) for a, b in zip(tensors, new, strict=True)):
+        return module
+    return _APPLY(module, function, recurse)
 
 
 def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training: bool) -> Trace:

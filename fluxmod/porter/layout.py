@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from .ir import Call, Op, Size, Value, map_tree, ops_below, tree_values
+from .axes import FIRST, FLATTENING, MAPS, ONE_AXIS, PERMUTES, REDUCE, RESHAPES, demand
+from .ir import Call, Op, Size, Value, map_tree, tree_values
 from .leaves import Leaf
 from .orders import (
     declared,
@@ -26,40 +29,9 @@ from .orders import (
     sizes_of,
     vector_behind,
 )
-from .partition import is_chain
+from .partition import is_chain, replace
 
 __all__ = ["assign"]
-
-_MAPS = {
-    "conv1d", "conv2d", "conv3d", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
-    "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "batch_norm", "group_norm", "instance_norm", "upsample_nearest1d", "upsample_nearest2d",
-    "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
-    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "feature_dropout", "feature_alpha_dropout",
-    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d",
-    "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
-    "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "im2col",
-    "col2im", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
-}  # fmt: skip
-_ONE_AXIS = {  # name -> the position of ``dim`` among the arguments; the rank stays
-    "softmax": 1, "log_softmax": 1, "_softmax": 1, "_log_softmax": 1, "cumsum": 1, "cumprod": 1,
-    "flip": 1, "chunk": 2, "split": 2, "split_with_sizes": 2, "tensor_split": 2, "glu": 1,
-    "roll": 2, "sort": 1, "topk": 2, "narrow": 1, "logcumsumexp": 1, "renorm": 2, "index_select": 1,
-    "repeat_interleave": 2,
-}  # fmt: skip
-_REDUCE = {  # name -> positions of dim and keepdim
-    "mean": (1, 2), "sum": (1, 2), "amax": (1, 2), "amin": (1, 2), "max": (1, 2), "min": (1, 2),
-    "argmax": (1, 2), "argmin": (1, 2), "prod": (1, 2), "logsumexp": (1, 2), "any": (1, 2),
-    "all": (1, 2), "linalg_vector_norm": (2, 3), "norm": (2, 3), "var": (1, 3), "std": (1, 3),
-    "nansum": (1, 2), "nanmean": (1, 2), "median": (1, 2), "count_nonzero": (1, 9),
-    "unbind": (1, 9), "squeeze": (1, 9), "select": (1, 9),
-}  # fmt: skip
-_FIRST = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")  # dim is 0 by default
-_FLATTENING = ("roll", "repeat_interleave")  # without a dim
-_PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "movedim")
-_RESHAPES = ("view", "reshape", "flatten", "_unsafe_view", "unflatten", "view_as", "reshape_as")
 
 
 def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
@@ -71,56 +43,37 @@ def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
         torch: keep torch's order at the model's boundary.
     """
     root: Call = graph.root
-    wanted, regrouped = _demand(root, elementwise)
+    wanted, regrouped = demand(root, elementwise)
     for value in graph.inputs:
         if not torch and id(value) in wanted and value.rank > 2:
             value.order = last(value.rank)
     if root.leaf is None:
-        work = _Layout(elementwise, wanted, regrouped)
+        calls = Counter(id(c.module) for c in _calls(root))
+        work = _Layout(elementwise, wanted, regrouped, {m for m, n in calls.items() if n > 1})
         work.call(root)
         if torch:
             work.items, work.where = root.items, root.index
             root.out = work.plain(root.out)
 
 
-def _demand(root: Call, elementwise: frozenset[str]) -> tuple[set[int], set[int]]:
-    """Values that reach a channels-last consumer through operators that keep the order."""
-    wanted: set[int] = set()
-    regrouped: set[int] = set()  # what such a value is reshaped from
-    for item in reversed(list(ops_below(root))):
-        values = list(tree_values((item.args, item.kwargs)))
-        if isinstance(item, Call):
-            axes = item.leaf.axes()
-            for index, tree in enumerate(item.args):
-                for value in tree_values(tree):
-                    if declared(axes.of_input(index), value.rank):
-                        wanted.add(id(value))
-            outs = list(tree_values(item.out))
-            if axes.elementwise and outs and id(outs[0]) in wanted:
-                wanted.update(id(v) for v in values)
-            continue
-        outs = list(tree_values(item.out))
-        if item.target == "fluxmod.same":
-            if id(outs[0]) in wanted:
-                wanted.add(id(values[0]))
-        elif item.name in _MAPS:
-            wanted.update(id(v) for v in values[:1] if v.rank > 2)
-        elif item.name in elementwise or item.name in ("cat", "constant_pad_nd", "pad"):
-            for out in outs:
-                if id(out) in wanted:
-                    wanted.update(id(v) for v in values if v.rank == out.rank)
-        elif item.target == "fluxmod.getitem" and outs and id(outs[0]) in wanted:
-            wanted.update(id(v) for v in values[:1] if v.rank == outs[0].rank)
-        elif item.name in ("chunk", "split", "split_with_sizes"):
-            if any(id(out) in wanted for out in outs):
-                wanted.add(id(values[0]))
-        elif item.name in _RESHAPES and outs and id(outs[0]) in wanted:
-            regrouped.update(id(v) for v in values[:1])
-    return wanted, regrouped
+def _calls(call: Call) -> Iterator[Call]:
+    """The calls of modules whose code is written."""
+    for item in call.items:
+        if isinstance(item, Call) and item.leaf is None:
+            yield item
+            yield from _calls(item)
 
 
 class _Layout:
-    def __init__(self, elementwise: frozenset[str], wanted: set[int], regrouped: set[int]) -> None:
+    def __init__(
+        self,
+        elementwise: frozenset[str],
+        wanted: set[int],
+        regrouped: set[int],
+        repeated: set[int],
+    ) -> None:
+        self.repeated = repeated  # modules that are called more than once
+        self.agreed: dict[int, list[tuple[int, ...]]] = {}  # the layouts of what they are given
         self.regrouped = regrouped
         self.elementwise = elementwise
         self.wanted = wanted
@@ -140,6 +93,7 @@ class _Layout:
                 self.items.append(item)
             else:
                 self.enter(item)
+                self.agree(item)
                 self.call(item)
                 self.items.append(item)
         call.items = self.items
@@ -164,6 +118,29 @@ class _Layout:
                     for each in [*inside, first]:
                         each.args = (moved,)
                 return
+
+    def agree(self, call: Call) -> None:
+        """Give every call of a module its arrays in one layout: its code is written once."""
+        if id(call.module) not in self.repeated:
+            return
+        given = list({id(v): v for v in tree_values((call.args, call.kwargs))}.values())
+        known = self.agreed.get(id(call.module))
+        if known is None:
+            wanted = [id(v) in self.wanted and v.rank > 2 for v in given]
+            known = [
+                (last(v.rank) or v.layout) if w else v.layout
+                for v, w in zip(given, wanted, strict=True)
+            ]
+            self.agreed[id(call.module)] = known
+        if [len(layout) for layout in known] != [v.rank for v in given]:
+            return  # another form, and other code
+        for value, layout in zip(given, known, strict=True):
+            moved = self.ordered(value, plain_or(layout))
+            if moved is not value:
+                replace([call], value, moved)
+                for inner in [call, *_calls(call)]:
+                    if inner.index in value.names:
+                        moved.names[inner.index] = value.names[inner.index]
 
     # --- bringing values into an order
 
@@ -326,21 +303,21 @@ class _Layout:
             return
         if name in self.elementwise or op.target in self.elementwise:
             self.broadcast(op, outs, values)
-        elif name in _MAPS:
+        elif name in MAPS:
             self.on_map(op, outs)
         elif op.target == "fluxmod.getitem":
             self.subscript(op, outs[0])
         elif op.target == "fluxmod.write_back":
             op.args = self.plain(op.args)
-        elif name in _PERMUTES:
+        elif name in PERMUTES:
             self.permute(op, outs[0])
-        elif all(v.order is None for v in values) and name not in (*_RESHAPES, "unsqueeze"):
+        elif all(v.order is None for v in values) and name not in (*RESHAPES, "unsqueeze"):
             return
         elif name in ("cat", "stack") and self.join(op, outs[0]):
             return
         elif self.has_axis(op):
             self.along(op, outs)
-        elif name in _RESHAPES:
+        elif name in RESHAPES:
             self.reshape(op, outs[0])
         elif name == "unsqueeze":
             self.unsqueeze(op, outs[0])
@@ -348,18 +325,18 @@ class _Layout:
             self.expand(op, outs[0])
         elif name in ("constant_pad_nd", "pad"):
             self.pad(op, outs[0])
-        elif name in _REDUCE and name not in ("argmax", "argmin", "squeeze"):
+        elif name in REDUCE and name not in ("argmax", "argmin", "squeeze"):
             return  # one number of all axes
         else:
             op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
 
     def has_axis(self, op: Op) -> bool:
         """Whether an operator works along axes that it names, or has by default."""
-        if op.name in _ONE_AXIS and op.name not in _FLATTENING or op.name == "unbind":
+        if op.name in ONE_AXIS and op.name not in FLATTENING or op.name == "unbind":
             return True
-        if op.name not in _REDUCE and op.name not in _FLATTENING:
+        if op.name not in REDUCE and op.name not in FLATTENING:
             return False
-        place = _ONE_AXIS[op.name] if op.name in _ONE_AXIS else _REDUCE[op.name][0]
+        place = ONE_AXIS[op.name] if op.name in ONE_AXIS else REDUCE[op.name][0]
         given = op.kwargs.get("dim", op.kwargs.get("dims"))
         dims = given if given is not None or len(op.args) <= place else op.args[place]
         return dims not in (None, [], ())
@@ -444,9 +421,9 @@ class _Layout:
     def along(self, op: Op, outs: list[Value]) -> None:
         """Operators over one or several axes."""
         value = op.args[0]
-        reduces = op.name in _REDUCE
-        place = _REDUCE[op.name][0] if reduces else _ONE_AXIS[op.name]
-        default = 0 if op.name in _FIRST else -1
+        reduces = op.name in REDUCE
+        place = REDUCE[op.name][0] if reduces else ONE_AXIS[op.name]
+        default = 0 if op.name in FIRST else -1
         args = list(op.args)
         if "dim" in op.kwargs:
             dims = op.kwargs["dim"]

@@ -9,6 +9,7 @@ import torch
 
 from .ir import Op, Param, Size, Value
 from .partition import same_number
+from .provenance import source_of
 from .words import Body, NeedsName, Unported, plain, rate, safe, size_forms
 
 __all__ = ["Measures"]
@@ -30,6 +31,7 @@ class Measures:
     last: dict[int, int]
     now: int
     call: Any
+    consts: Any
 
     def __call__(self, argument: Any) -> str:
         """The text of any argument."""
@@ -126,6 +128,8 @@ class Measures:
                 return self.symbol(value.symbols[axis], value)
             if strict:
                 raise Unported("size")
+            if id(self.call.module) in self.consts.of_sizes:
+                return self.size_of_source(value, axis) or self.literal(int(size.value))
             return self.literal(int(size.value))
         if kind == "dtype":
             raise Unported("a dtype is no size")
@@ -147,6 +151,15 @@ class Measures:
         if isinstance(size.value, torch.SymInt):
             return self.symbolic(size.value.node.expr)
         return self.literal(size.value)
+
+    def size_of_source(self, value: Value, axis: int) -> str | None:
+        """The size of an array that has no name, as that of one in scope which it is made from."""
+        while id(value) not in self.text:
+            step = source_of(value, axis)
+            if step is None:
+                return None
+            value, axis = step
+        return self.dimension(value, axis, [])
 
     def dimension(self, value: Value, axis: int, name: list[str]) -> str:
         """One axis of an array in scope; sizes that the source unpacks are unpacked at the top."""

@@ -21,6 +21,7 @@ __all__ = [
     "outer_inputs",
     "pair_modes",
     "prune",
+    "replace",
     "same_number",
     "simplify_writes",
     "stores",
@@ -102,7 +103,7 @@ def _prune(call: Call, used: set[int]) -> None:
         outs = {id(v) for v in tree_values(item.out)}
         if item.target == "fluxmod.store":
             if id(item.args[0]) in stored:  # written again further down
-                _replace([call, *kept], item.out, item.args[1])
+                replace([call, *kept], item.out, item.args[1])
                 used |= {id(v) for v in tree_values(item.args[1])}
                 continue
             stored.add(id(item.args[0]))
@@ -113,7 +114,7 @@ def _prune(call: Call, used: set[int]) -> None:
     call.items = kept[::-1]
 
 
-def _replace(items: list[Any], old: Value, new: Value) -> None:
+def replace(items: list[Any], old: Value, new: Value) -> None:
     """Let every reader of one value read another."""
 
     def one(leaf: Any) -> Any:
@@ -123,7 +124,7 @@ def _replace(items: list[Any], old: Value, new: Value) -> None:
         item.args, item.kwargs = map_tree(one, item.args), map_tree(one, item.kwargs)
         if isinstance(item, Call):
             item.out = map_tree(one, item.out)
-            _replace(item.items, old, new)
+            replace(item.items, old, new)
 
 
 def stores(item: Any) -> bool:

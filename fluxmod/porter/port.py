@@ -106,6 +106,7 @@ class _Program:
         self.declined = declined
         self.bodies: dict[int, Body] = {}
         self.told: dict[int, Telling] = {}  # what tells the calls of a module apart
+        self.of_sizes: set[int] = set()  # modules that are called with several sizes
 
     def signature(self, call: Call) -> list[tuple[str, str | None, str]]:
         return self.bodies[call.index].signature
@@ -138,7 +139,9 @@ class _Program:
         for key, bodies in calls.items():
             if (told := telling(bodies)) is not None:
                 self.told[key] = told
-        if self.told:
+            elif any(b.lines == bodies[0].lines and not same_code(bodies[0], b) for b in bodies):
+                self.of_sizes.add(key)
+        if self.told or self.of_sizes:
             self.write(root)
 
     def write(self, call: Call) -> None:

@@ -18,7 +18,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ SECONDS = 240
 LIMIT, LIMIT32 = 4e-6, 1e-4
 """Of float64, in which most models still compute some part in float32; and of float32."""
 EQUAL, DIFFERS, REFUSED, FAILED = "equal", "DIFFERS", "refused", "FAILED"
-NO_MODEL = "not run by torch"
+NO_MODEL, RANDOM = "not run by torch", "random"
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,9 @@ def run(name: str) -> Outcome:
             raise
         except Exception as error:
             return Outcome(name, NO_MODEL, detail=_line(error))
-        outcome = _compared(name, model, *torch_runs)
-        if outcome.verdict == DIFFERS and _is_random(model, *torch_runs):
-            return replace(outcome, detail="torch itself gives something else at each call")
-        return outcome
+        if _is_random(model, *torch_runs):
+            return Outcome(name, RANDOM, detail="torch gives something else at each call")
+        return _compared(name, model, *torch_runs)
     except TimeoutError:
         return Outcome(name, FAILED, seconds=SECONDS, detail=f"took over {SECONDS} s")
     finally:
@@ -109,7 +108,7 @@ def _compared(
     from fluxmod._errors import PortError
     from fluxmod.parity._trees import leaves
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", limit == LIMIT)
     start = time.perf_counter()
     try:
         ported = porter.port(model, *args, **kwargs)
@@ -170,16 +169,17 @@ def outcomes(names: list[str]) -> Iterator[Outcome]:
 def table(found: list[Outcome], left: int) -> str:
     """The document: totals, what is not equal, all models; ``left`` have not been run."""
     counts = Counter(x.verdict for x in found)
-    runs = len(found) - counts[NO_MODEL]
+    runs = len(found) - counts[NO_MODEL] - counts[RANDOM]
     about = (__doc__ or "").partition("\n\n")[2].strip().replace("``", "`")
-    others = [x for x in found if x.verdict not in (EQUAL, NO_MODEL)]
+    others = [x for x in found if x.verdict not in (EQUAL, NO_MODEL, RANDOM)]
     return "\n".join(
         [
             "# Public models", "", about, "",
             f"Of {runs} models that torch runs here {counts[EQUAL]} are equal "
             f"({counts[EQUAL] / max(runs, 1):.1%}); "
             + ", ".join(f"{counts[v]} {v}" for v in (REFUSED, DIFFERS, FAILED))
-            + f". {counts[NO_MODEL]} others do not run in torch with the configuration made here, "
+            + f". {counts[RANDOM]} more are random in evaluation too, {counts[NO_MODEL]} do not "
+            "run in torch with the configuration made here, "
             f"{left} have not been tried; the order is random.",
             "", "## Not equal", "", "| model | | why |", "|---|---|---|",
             *(f"| {x.name} | {x.verdict} | {_cell(x)} |" for x in others),

@@ -225,7 +225,7 @@ def _vision(name: str) -> Callable[[], Any]:
 def _images(name: str) -> tuple[torch.Tensor, ...]:
     if "raft" in name:
         return torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128)
-    if any(word in name for word in ("r3d", "s3d", "mvit", "swin3d")):
+    if any(word in name for word in ("r3d", "s3d", "mc3", "mvit", "swin3d")):
         return (torch.randn(1, 3, 16, 224, 224),)
     side = 299 if "inception" in name else 224 if "vit" in name or "swin" in name else 64
     return (torch.randn(2, 3, side, side),)

@@ -96,6 +96,27 @@ def test_new_arrays_have_the_dtype_that_they_are_told():
     assert low.dtype == jnp.bfloat16
 
 
+class CastsItself(nn.Module):
+    """Switch's router: the layer is cast to what it is, in every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        self.fc = self.fc.to(self.fc.weight.dtype)
+        steps = torch.arange(0, 4, dtype=torch.float32) * 0.1
+        return self.fc(x) + steps.sin().to(x.dtype)
+
+
+def test_a_layer_that_is_cast_to_its_own_dtype_stays_as_it_is():
+    theirs, x = CastsItself(), torch.randn(2, 4)
+    ours = porter.port(theirs, x)
+    assert "jnp.arange(4, dtype=jnp.float32)" in porter.source(ours)
+    options = parity.Options(levels=("L0", "L1", "L2"), per_module=False)
+    parity.check(theirs, ours, x, options=options).require()
+
+
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 
 

@@ -72,3 +72,72 @@ def test_operators_on_maps(name):
         levels=("L0", "L1"), per_module=False, inputs=lambda batch: ((x,), {}), batches=(2,)
     )
     parity.check(model, porter.port(model, x), x, options=options).require()
+
+
+class Update(nn.Module):
+    """RAFT's: a convolution of what comes in, beside what comes in itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.flow = nn.Conv2d(2, 4, 3, padding=1)
+        self.out = nn.Conv2d(6, 2, 3, padding=1)
+
+    def forward(self, flow):
+        before = flow
+        flow = self.flow(flow).relu()
+        return self.out(torch.cat([flow, before], dim=1))
+
+
+class Refined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.update = Update()
+
+    def forward(self, x):
+        flow = torch.zeros_like(x[:, :2].flatten(2).sum(-1))[..., None, None].expand(-1, -1, 7, 6)
+        flow = flow + x.flatten(2)[:, 1:].unflatten(2, (7, 6))
+        for _ in range(3):
+            flow = flow + self.update(flow)
+        return flow
+
+
+def test_calls_of_one_module_agree_on_the_order_of_axes():
+    torch.manual_seed(0)
+    model, x = Refined(), torch.randn(2, 3, 7, 6)
+    ported = porter.port(model, x)
+    assert porter.source(ported).count("class ") == 2
+    parity.check(
+        model, ported, x, options=parity.Options(levels=("L0", "L1"), per_module=False)
+    ).require()
+
+
+class Sine(nn.Module):
+    """DETR's positions: a map of each size that comes in."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4))
+
+    def forward(self, mask):
+        places = mask.cumsum(1)[:, :, :, None] * self.weight
+        places = torch.stack((places[..., 0::2].sin(), places[..., 1::2].cos()), dim=4)
+        return places.flatten(3).permute(0, 3, 1, 2)
+
+
+class Pyramid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sine = Sine()
+
+    def forward(self, x):
+        return [self.sine(m.mean(1)) for m in (x, x[..., ::2, ::2], x[..., 1:, :])]
+
+
+def test_a_module_called_with_several_sizes_has_none_in_its_source():
+    torch.manual_seed(0)
+    model, x = Pyramid(), torch.randn(2, 3, 8, 6)
+    ported = porter.port(model, x)
+    assert "places.shape[1], places.shape[2]" in porter.source(ported)
+    parity.check(
+        model, ported, x, options=parity.Options(levels=("L0", "L1"), per_module=False)
+    ).require()

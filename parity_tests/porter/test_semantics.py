@@ -307,6 +307,36 @@ class PartlyTied(nn.Module):
         return self.third(torch.relu(self.second(self.first(x))))
 
 
+class Slots(nn.Module):
+    """A number that every call of a block says anew, handed on to a child that ignores it."""
+
+    class Block(nn.Module):
+        class Mixer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(DIM, DIM)
+
+            def forward(self, x, slot=0, scale=None):
+                return self.fc(x) * scale
+
+        def __init__(self):
+            super().__init__()
+            self.mixer = self.Mixer()
+
+        def forward(self, x, **kwargs):
+            return x + self.mixer(x, **kwargs)
+
+    def __init__(self):
+        super().__init__()
+        self.block = self.Block()
+
+    def forward(self, x):
+        scale = x.mean(0)
+        for slot in range(3):
+            x = self.block(x, slot=slot, scale=scale)
+        return x
+
+
 class RoundedScale(nn.Module):
     """A scale that torch computes in float32, whatever the model's dtype."""
 
@@ -320,7 +350,7 @@ class RoundedScale(nn.Module):
 
 
 CASES = [
-    PartlyTied, RoundedScale,
+    PartlyTied, RoundedScale, Slots,
     ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
     ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
     TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from fluxmod.porter.ir import Op, Value
@@ -16,7 +18,12 @@ def _dtype(s: Scope, op: Op) -> str:
         return text
     if dtype == torch.int64:
         return "int"
-    return "" if dtype == torch.get_default_dtype() else DTYPES[dtype]
+    return "" if dtype == torch.get_default_dtype() and not _names(op) else DTYPES[dtype]
+
+
+def _names(op: Op) -> bool:
+    """Whether torch's source names float32, and does not only take the default."""
+    return re.search(r"torch\.float(32)?\b", op.call_text) is not None
 
 
 def _like(s: Scope, op: Op) -> str:
@@ -68,7 +75,7 @@ def _arange(s: Scope, op: Op) -> str:
     numbers = [
         repr(int(a)) if type(a) in whole else s.number(op, i) for i, a in enumerate(op.args)
     ][first:]
-    plain = dtype == torch.int64 or (floating and dtype == torch.float32)
+    plain = dtype == torch.int64 or (floating and dtype == torch.float32 and not _names(op))
     like = s.dtype_like(op) if dtype.is_floating_point else None
     return call("jnp.arange", *numbers, dtype=like or (None if plain else DTYPES[dtype]))
 
