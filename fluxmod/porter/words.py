@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import math
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ __all__ = [
     "Obstacle",
     "Unported",
     "container",
+    "by_name",
+    "handed_over",
+    "identity",
     "is_fixed",
     "is_same",
     "literal",
@@ -104,6 +108,7 @@ class Body:
     rngs: bool = False
     children: dict[str, Call] = field(default_factory=dict)
     obstacles: list[Obstacle] = field(default_factory=list)
+    modules: dict[int, str] = field(default_factory=dict)  # those that are arguments: their names
 
 
 def plain(constant: Any) -> str:
@@ -114,9 +119,48 @@ def plain(constant: Any) -> str:
         return DTYPES[constant]
     if isinstance(constant, (torch.device, torch.SymInt)):
         return "None"
+    if isinstance(constant, np.generic) or (
+        type(constant) in (torch.Tensor, np.ndarray) and not constant.ndim
+    ):
+        return repr(constant.item())
     if isinstance(constant, (torch.Tensor, np.ndarray)):
         raise Unported("a tensor that is neither parameter nor buffer")
     return repr(constant)
+
+
+def by_name(call: Call) -> dict[str, Any]:
+    """What a call gives to forward, under the names that the written method has for it."""
+    found: dict[str, Any] = {}
+    bound = inspect.signature(call.module.forward).bind(*call.args, **call.kwargs)
+    for name, tree in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            found |= {f"{safe(name)}{i}": branch for i, branch in enumerate(tree)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            found |= tree
+        else:
+            found[safe(name)] = tree
+    return found
+
+
+def handed_over(call: Call, tree: Any) -> bool:
+    """Whether an argument is a module of somebody else's that the call runs."""
+    if not isinstance(tree, torch.nn.Module):
+        return False
+    key = identity(tree)
+    if any(identity(m) == key for m in call.module.modules()):
+        return False
+    return any(isinstance(item, Call) and _runs(item, key) for item in call.items)
+
+
+def _runs(call: Call, key: int) -> bool:
+    inner = (item for item in call.items if isinstance(item, Call))
+    return identity(call.module) == key or any(_runs(item, key) for item in inner)
+
+
+def identity(module: torch.nn.Module) -> int:
+    """What a module has in common with the stand-ins that torch's tracer makes of it."""
+    return id(vars(module))
 
 
 def safe(name: str) -> str:
@@ -148,7 +192,7 @@ def suggestion(item: Any) -> str:
 def symbols_in(tree: Any) -> Iterator[Size]:
     """The symbolic sizes that Python passes along in a tree of arguments."""
     if isinstance(tree, Size):
-        if isinstance(tree.value, torch.SymInt):
+        if isinstance(tree.value, torch.SymInt) and tree.value.node.maybe_as_int() is None:
             yield tree
     elif isinstance(tree, (tuple, list)):
         for branch in tree:

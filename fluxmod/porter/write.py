@@ -6,6 +6,7 @@ Values that torch's source names become assignments under that name; what it nes
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from .words import (
     NeedsName,
     Obstacle,
     Unported,
+    by_name,
+    handed_over,
+    identity,
     is_fixed,
     is_same,
     pick,
@@ -97,14 +101,14 @@ class _Writer(Measures):
             if told is not None and told.absent and told.name == parameter.name:
                 continue
             tree = bound.get(parameter.name)
-            if not is_fixed(tree):
+            if not is_fixed(tree) or handed_over(self.call, tree):
                 last_used = place
         for place, parameter in enumerate(parameters):
             tree = bound.get(parameter.name)
             name = safe(parameter.name)
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 for key, branch in (tree or {}).items():
-                    if any(True for _ in tree_values(branch)):
+                    if any(True for _ in tree_values(branch)) or handed_over(self.call, branch):
                         shown.append((key, None, "keyword"))
                         self.bind_tree(key, branch)
                 continue
@@ -137,6 +141,8 @@ class _Writer(Measures):
         self.body.signature = shown
 
     def bind_tree(self, text: str, tree: Any) -> None:
+        if handed_over(self.call, tree):
+            self.body.modules[identity(tree)] = text
         if isinstance(tree, Value):
             if not isinstance(tree.producer, Param) or self.reach(tree) is None:
                 self.bind(tree, text)
@@ -481,7 +487,7 @@ class _Writer(Measures):
     def move_away(self, name: str) -> bool:
         """Give the value that has a name one of its other names."""
         other = self.bound.get(name)
-        if other is None:
+        if other is None or self.is_pending(name):
             return False
         for alias in self.names_of(other):
             if alias != name and self.free(alias) and self.bound.get(alias) is None:
@@ -491,6 +497,11 @@ class _Writer(Measures):
                 del self.bound[name]
                 return True
         return False
+
+    def is_pending(self, name: str) -> bool:
+        """Whether an expression that has its text, and no line yet, reads a name."""
+        texts = [t for key, t in self.inline.items() if self.last.get(key, -1) >= self.now]
+        return any(re.search(rf"(?<![\w.]){name}\b", text) for text in texts)
 
     def fresh(self, bases: list[str], avoid: Any = ()) -> str:
         for base in bases:
@@ -527,7 +538,7 @@ class _Writer(Measures):
             shown = [self(a) for a in item.args]
             shown += [f"{k}={self(v)}" for k, v in item.kwargs.items()]
             return f"{target}({', '.join(shown)})"
-        bound = inspect.signature(item.module.forward).bind(*item.args, **item.kwargs).arguments
+        given = by_name(item)
         texts: list[str] = []
         positional = list(item.args)
         by_keyword = False
@@ -536,12 +547,17 @@ class _Writer(Measures):
             if name in item.names:
                 texts.append(f"{name}={self(item.names[name])}")
                 continue
-            tree = bound.get(name, bound.get("kwargs", {}).get(name) if "kwargs" in bound else None)
+            tree = given.get(name)
+            handed = self.consts.bodies[item.index].modules
+            if isinstance(tree, torch.nn.Module) and identity(tree) in handed:
+                texts.append(f"{name}={self.child(tree)}")
+                by_keyword = True
+                continue
             baked_in = is_fixed(tree) and (told is None or told.name != name)
             if default is not None and (baked_in or self(tree) == default):
                 by_keyword = True
                 continue
-            text = self(tree) if name in bound or tree is not None else default
+            text = self(tree) if name in given else default
             if kind == "keyword" or by_keyword or not positional:
                 texts.append(f"{name}={text}")
             else:
@@ -551,14 +567,27 @@ class _Writer(Measures):
 
     def target(self, item: Call) -> str:
         """The child that is called."""
+        if identity(item.module) in self.body.modules:
+            return self.body.modules[identity(item.module)]
         rest = paths.relative(item.path, self.call.path)
         return paths.expression(self.call.module, self.other_path(item) if rest is None else rest)
 
     def other_path(self, item: Call) -> str:
-        for path, module in self.call.module.named_modules(remove_duplicate=False):
-            if module is item.module and path:
-                return path
+        if (path := self.path_of(item.module)) is not None:
+            return path
         raise Unported(f"calls {item.path}, which is not one of its submodules")
+
+    def path_of(self, module: torch.nn.Module) -> str | None:
+        modules = self.call.module.named_modules(remove_duplicate=False)
+        return next((p for p, m in modules if identity(m) == identity(module) and p), None)
+
+    def child(self, module: torch.nn.Module) -> str:
+        """A module that is handed to a child, which runs it."""
+        if identity(module) in self.body.modules:
+            return self.body.modules[identity(module)]
+        if (path := self.path_of(module)) is None:
+            raise Unported(f"hands over a {type(module).__name__} that is no submodule of its own")
+        return paths.expression(self.call.module, path)
 
     def returned(self) -> None:
         out = self.call.out

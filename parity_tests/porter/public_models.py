@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .public_settings import INPUTS, SETTINGS
+
 __all__ = ["every"]
 
 # --- transformers ---------------------------------------------------------------------------------
@@ -23,7 +25,11 @@ SMALL = {
     "hidden_size": 32, "d_model": 32, "n_embd": 32, "embed_dim": 32, "embedding_size": 32,
     "projection_dim": 32, "vocab_size": 99,
 }  # fmt: skip
-EXACT = {"dim": 32, "d_kv": 8, "image_size": 32, "patch_size": 8, "num_mel_bins": 80}
+EXACT = {
+    "dim": 32, "d_kv": 8, "image_size": 32, "patch_size": 8, "num_mel_bins": 80, "emb_dim": 32,
+    "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "qk_head_dim": 16, "v_head_dim": 8,
+    "kv_lora_rank": 16, "q_lora_rank": 16, "n_group": 1, "topk_group": 1, "rotary_dim": 4,
+}  # fmt: skip
 _KEPT = (
     "type_vocab_size",
     "hidden_size_mult",
@@ -57,10 +63,14 @@ def shrink(config: Any) -> None:
     for owner, name, value in _settings(config, set()):
         if name.endswith("_token_id") and isinstance(value, int) and value > 90:
             setattr(owner, name, 2)
+        elif name in EXACT and type(value) is int:
+            setattr(owner, name, min(value, EXACT[name]))
         elif type(value) is int and value > 2 and not any(word in name for word in _KEPT):
-            small = EXACT.get(name) or next((n for word, n in SMALL.items() if word in name), None)
+            small = next((n for word, n in SMALL.items() if word in name), None)
             if small is not None and small < value:
                 setattr(owner, name, small)
+        elif isinstance(value, dict) and "mrope_section" in value:  # of head_dim // 2
+            value["mrope_section"] = [2, 1, 1]
         elif name == "layer_types" and isinstance(value, list):
             kinds = list(dict.fromkeys(value))
             count = getattr(owner, "num_hidden_layers", 2)
@@ -94,16 +104,18 @@ def _transformer(kind: str) -> Callable[[], Any]:
                 config = transformers.AutoConfig.for_model(kind)
                 change(config)
                 config.use_cache = False
+                for name, value in SETTINGS.get(kind, {}).items():
+                    setattr(config, name, value)
                 with torch.device("meta"):
                     size = sum(
                         p.numel() for p in transformers.AutoModel.from_config(config).parameters()
                     )
-                if size > 60e6:
+                if size > 100e6:
                     raise ValueError(f"{size / 1e6:.0f} million parameters")
                 torch.manual_seed(0)
                 model = transformers.AutoModel.from_config(config).eval()
                 _decide(model)
-                inputs = _inputs(model, config)
+                inputs = INPUTS[kind](config) if kind in INPUTS else _inputs(model, config)
                 with torch.no_grad():
                     model(**inputs)
                 return model, (), inputs

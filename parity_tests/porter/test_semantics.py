@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -337,6 +338,20 @@ class Slots(nn.Module):
         return x
 
 
+class SizesOfArrays(nn.Module):
+    """Sizes and factors that torch's constructor takes from arrays."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = torch.tensor([DIM, 2 * DIM])
+        self.up = nn.Linear(sizes[0], sizes[1])
+        self.down = nn.Linear(np.int64(2 * DIM), np.asarray(DIM).item())
+        self.scale, self.shift = np.float32(0.5), torch.tensor(3).numpy()[()]
+
+    def forward(self, x):
+        return self.down(self.up(x)) * float(self.scale) + int(self.shift)
+
+
 class RoundedScale(nn.Module):
     """A scale that torch computes in float32, whatever the model's dtype."""
 
@@ -350,7 +365,7 @@ class RoundedScale(nn.Module):
 
 
 CASES = [
-    PartlyTied, RoundedScale, Slots,
+    PartlyTied, RoundedScale, SizesOfArrays, Slots,
     ListsInStep, TiedHead, Teacher, CopyThenWrite, WriteThroughTranspose, ReadAfterWrite,
     ResidualAroundIdentity, TwoThrough, OldStatistic, Counter, ResidualAroundIsland,
     TwoOutputsAtOnce, Reparameterised, StochasticDepth, Flags, Lists, Shared,
