@@ -22,7 +22,7 @@ from .scan import Stacks
 from .shared import named_first
 from .specs import is_spec
 from .style import WIDTH, formatted, statement
-from .words import Body
+from .words import Body, by_name
 
 __all__ = ["axes_of", "module_text"]
 
@@ -104,7 +104,7 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
     axes = axes_of(body) if body is not None else None
     if axes is not None:
         lines += [*statement(f"axes = {_axes_text(axes)}", 4), ""]
-    elif layer is not None and layer.axes() != nn.SAME:
+    elif (layer is not None and layer.axes() != nn.SAME) or (body and base == "nn.Sequential"):
         lines += ["    axes = nn.SAME", ""]
     if stacked:
         shown = ", ".join(f'"{path}"' for path in stacked)
@@ -214,14 +214,8 @@ def _shape(body: Body, name: str) -> str:
 
 
 def _argument(body: Body, name: str) -> Any:
-    import inspect
-
     call = body.call
-    if name in call.names:
-        return call.names[name]
-    bound = inspect.signature(call.module.forward).bind(*call.args, **call.kwargs)
-    found = bound.arguments.get(name, bound.arguments.get(name.rstrip("_")))
-    return found if found is not None else bound.arguments.get("kwargs", {}).get(name)
+    return call.names[name] if name in call.names else by_name(call).get(name)
 
 
 def _letters(value: Value) -> str:

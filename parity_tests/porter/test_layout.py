@@ -141,3 +141,29 @@ def test_a_module_called_with_several_sizes_has_none_in_its_source():
     parity.check(
         model, ported, x, options=parity.Options(levels=("L0", "L1"), per_module=False)
     ).require()
+
+
+class Mixed(nn.Module):
+    """A mixer's block: a convolution over the places, beside what comes in."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.mix = nn.Conv1d(6, 6, 1)
+
+    def forward(self, x):
+        return self.mix(self.norm(x)) + x
+
+
+class Averaged(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_a_sequential_with_a_transpose_inside_declares_its_own_axes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), Mixed(), nn.LayerNorm(4), Averaged(), nn.Linear(4, 3))
+    x = torch.randn(2, 6, 5)
+    ported = porter.port(model, x)
+    options = parity.Options(levels=("L0", "L1"), per_module=False)
+    parity.check(model, ported, x, options=options).require()
