@@ -24,6 +24,7 @@ __all__ = [
     "Obstacle",
     "Unported",
     "container",
+    "axes_of",
     "by_name",
     "handed_over",
     "identity",
@@ -226,6 +227,12 @@ def size_forms(item: Any) -> list[tuple[Any, ...]]:
     if isinstance(item, Op):
         visit({k: v for k, v in (item.hints or {}).items() if k in ("sizes", "args", "kwargs")})
     return found
+
+
+def axes_of(value: Value, items: list[Any]) -> set[int]:
+    """The axes whose size some items read."""
+    forms = (form for item in items for form in size_forms(item))
+    return {form[2] for form in forms if form[0] == "dim" and form[1] is value}
 
 
 def size_values(item: Any) -> list[Value]:

@@ -22,6 +22,7 @@ from .words import (
     NeedsName,
     Obstacle,
     Unported,
+    axes_of,
     by_name,
     handed_over,
     identity,
@@ -481,7 +482,8 @@ class _Writer(Measures):
         named = self.dims.get(id(other), {})
         if named and self.last_use.get(id(other), -1) <= self.now:
             self.unpack(other, named)  # only its sizes are needed from here on
-            return all((id(other), axis) in self.unpacked for axis in named)
+            axes = {*named, *axes_of(other, self.call.items[self.now + 1 :])}
+            return all((id(other), axis) in self.unpacked for axis in axes)
         return False
 
     def move_away(self, name: str) -> bool:
@@ -500,8 +502,10 @@ class _Writer(Measures):
 
     def is_pending(self, name: str) -> bool:
         """Whether an expression that has its text, and no line yet, reads a name."""
-        texts = [t for key, t in self.inline.items() if self.last.get(key, -1) >= self.now]
-        return any(re.search(rf"(?<![\w.]){name}\b", text) for text in texts)
+        word = re.compile(rf"(?<![\w.]){name}\b")
+        return any(
+            word.search(t) for k, t in self.inline.items() if self.last.get(k, -1) >= self.now
+        )
 
     def fresh(self, bases: list[str], avoid: Any = ()) -> str:
         for base in bases:
@@ -567,27 +571,19 @@ class _Writer(Measures):
 
     def target(self, item: Call) -> str:
         """The child that is called."""
-        if identity(item.module) in self.body.modules:
-            return self.body.modules[identity(item.module)]
         rest = paths.relative(item.path, self.call.path)
-        return paths.expression(self.call.module, self.other_path(item) if rest is None else rest)
-
-    def other_path(self, item: Call) -> str:
-        if (path := self.path_of(item.module)) is not None:
-            return path
-        raise Unported(f"calls {item.path}, which is not one of its submodules")
-
-    def path_of(self, module: torch.nn.Module) -> str | None:
-        modules = self.call.module.named_modules(remove_duplicate=False)
-        return next((p for p, m in modules if identity(m) == identity(module) and p), None)
+        if rest is None or identity(item.module) in self.body.modules:
+            return self.child(item.module)
+        return paths.expression(self.call.module, rest)
 
     def child(self, module: torch.nn.Module) -> str:
-        """A module that is handed to a child, which runs it."""
+        """A module that is called or handed on: an argument, or a part of this one."""
         if identity(module) in self.body.modules:
             return self.body.modules[identity(module)]
-        if (path := self.path_of(module)) is None:
-            raise Unported(f"hands over a {type(module).__name__} that is no submodule of its own")
-        return paths.expression(self.call.module, path)
+        for path, each in self.call.module.named_modules(remove_duplicate=False):
+            if path and identity(each) == identity(module):
+                return paths.expression(self.call.module, path)
+        raise Unported(f"uses a {type(module).__name__} that is not one of its submodules")
 
     def returned(self) -> None:
         out = self.call.out

@@ -99,6 +99,31 @@ def test_arguments_without_names_are_passed_on():
     require_equal(model, porter.port(model, x), x)
 
 
+class Joint(nn.Module):
+    """SD3's attention: a size without a name, of what has lost its name to the result."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(DIM, DIM)
+
+    def forward(self, states, context):
+        residual = states
+        batch_size = states.shape[0]
+        query = self.fc(states).view(batch_size, -1, 2, 2).transpose(1, 2)
+        more = self.fc(context).view(batch_size, -1, 2, 2).transpose(1, 2)
+        query = torch.cat([query, more], dim=2)
+        states = nn.functional.scaled_dot_product_attention(query, query, query)
+        states = states.transpose(1, 2).reshape(batch_size, -1, DIM)
+        states, context = states[:, : residual.shape[1]], states[:, residual.shape[1] :]
+        return self.fc(states), context
+
+
+def test_a_size_is_read_before_its_array_loses_its_name():
+    torch.manual_seed(0)
+    model, x, context = Joint(), torch.randn(2, 5, DIM), torch.randn(2, 3, DIM)
+    require_equal(model, porter.port(model, x, context), x, context)
+
+
 def split(tensor):
     return tensor.unflatten(-1, (2, 2))
 

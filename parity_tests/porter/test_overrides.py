@@ -50,7 +50,7 @@ class Spectrum(torch.nn.Module):
 
     def forward(self, x):
         torch.linalg.eigvals(self.fc.weight)
-        return self.fc(x) + 0 * torch.linalg.svdvals(self.fc.weight).sum()
+        return self.fc(x) + 0 * torch.special.bessel_j0(self.fc.weight).sum()
 
 
 class FlaxSpectrum(nn.Module):
@@ -109,7 +109,7 @@ def test_without_replacements_the_obstacles_are_named():
     with pytest.raises(UnsupportedOpError) as caught:
         porter.port(Waves(), torch.randn(2, 3, 6, 5))
     assert "fluxmod_test.wave" in str(caught.value)
-    assert "linalg_svdvals" in str(caught.value)
+    assert "special_bessel_j0" in str(caught.value)
 
 
 def test_replacements_that_cannot_be_used_are_refused_all_at_once():

@@ -21,7 +21,7 @@ class Outer(torch.nn.Module):
 
 class TwoProblems(torch.nn.Module):
     def forward(self, x):
-        a = torch.linalg.svdvals(x)
+        a = torch.special.erfcx(x)
         return a.sum() + torch.special.bessel_j0(x).sum()
 
 
@@ -47,7 +47,7 @@ def test_all_missing_operators_are_listed_at_once():
     with pytest.raises(UnsupportedOpError) as caught:
         porter.port(TwoProblems(), torch.randn(3, 4))
     text = str(caught.value)
-    assert "linalg_svdvals" in text
+    assert "special_erfcx" in text
     assert "bessel_j0" in text
     assert "test_refusals.py:" in text
 
