@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-__all__ = ["as_eager", "without_cache"]
+__all__ = ["as_eager", "cast_to_their_own", "without_cache"]
 
 _COMPILING = "is_torchdynamo_compiling"
 _QUESTIONS = (_COMPILING, "is_torchdynamo_exporting", "is_tracing")
@@ -33,6 +33,27 @@ def as_eager() -> Iterator[bool]:
         for owner, question in questions:
             stack.enter_context(mock.patch.object(owner, question, return_value=False))
         yield bool(questions)
+
+
+@contextmanager
+def cast_to_their_own() -> Iterator[None]:
+    """Let a forward cast a module to the dtype that it has, which does nothing and is no operator.
+
+    Switch's router does; while torch traces, the weights cannot be put in place of themselves.
+    """
+    import torch
+
+    apply = torch.nn.Module._apply
+
+    def cast(module: Any, function: Any, recurse: bool = True) -> Any:
+        tensors = [*module.parameters(), *module.buffers()]
+        pairs = [(tensor, function(tensor)) for tensor in tensors]
+        if all((old.dtype, old.device) == (new.dtype, new.device) for old, new in pairs):
+            return module
+        return apply(module, function, recurse)
+
+    with mock.patch.object(torch.nn.Module, "_apply", cast):
+        yield
 
 
 @contextmanager

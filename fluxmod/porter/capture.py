@@ -28,7 +28,7 @@ import torch.utils._pytree as pytree
 from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError, UnsupportedOpError
-from fluxmod._transformers import as_eager, without_cache
+from fluxmod._transformers import as_eager, cast_to_their_own, without_cache
 
 from .broadcast import vmap_as_broadcasting
 from .composite import written_out
@@ -133,6 +133,16 @@ class _Recorder:
             if node is not None and node.op == "placeholder":
                 found[node] = value
         return found
+
+    def value_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What a tensor holds at every call of the model, None where inputs decide."""
+        if not self.stack or self.tracer is None:
+            return None
+        node = self.node_of(tensor)
+        value = None if node is None else decide(node, self.known())
+        if value is not None:
+            self.note(assumption(node), sys._getframe(2))
+        return value
 
     def tree(self, tree: Any) -> Any:
         """Replace tensors by their nodes in nested containers."""
@@ -442,7 +452,13 @@ def _export(
     recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
     watched = recorder.repeats.watched()
-    with _recording(recorder), watched, vmap_as_broadcasting(), written_out(), _quiet():
+    with (
+        _recording(recorder),
+        watched,
+        vmap_as_broadcasting(),
+        written_out(recorder.value_of),
+        _quiet(),
+    ):
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 
@@ -535,11 +551,8 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
         original = getattr(torch.Tensor, name)
 
         def asked(tensor: torch.Tensor) -> Any:
-            if threading.get_ident() == owner and recorder.stack and recorder.tracer is not None:
-                node = recorder.node_of(tensor)
-                known = None if node is None else decide(node, recorder.known())
-                if known is not None:
-                    recorder.note(assumption(node), sys._getframe(1))
+            if threading.get_ident() == owner:
+                if (known := recorder.value_of(tensor)) is not None:
                     return getattr(known, name)()
             return original(tensor)
 
@@ -549,21 +562,9 @@ def _recording(recorder: _Recorder) -> Iterator[None]:
         for name in METHODS:
             stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
         stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
-        stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", _cast))
+        stack.enter_context(cast_to_their_own())
         stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
         yield
-
-
-_APPLY = torch.nn.Module._apply
-
-
-def _cast(module: torch.nn.Module, function: Any, recurse: bool = True) -> torch.nn.Module:
-    """What ``module.to(dtype)`` does within a forward: nothing, where it has that dtype."""
-    tensors = [*module.parameters(), *module.buffers()]
-    new = [function(tensor) for tensor in tensors]
-    if all((a.dtype, a.device) == (b.dtype, b.device) for a, b in zip(tensors, new, strict=True)):
-        return module
-    return _APPLY(module, function, recurse)
 
 
 def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training: bool) -> Trace:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from . import overrides
 from .ir import plain_name
@@ -15,6 +16,7 @@ from .lower import ALIASES, rule_of
 
 __all__ = ["written_out"]
 
+_NUMBERS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 _PROXY = "torch.fx.experimental.proxy_tensor.maybe_handle_decomp"
 _KEPT = {  # what the rest of the porter knows without a rule, and what gives no array
     "contiguous", "resolve_conj", "resolve_neg", "positive", "mT", "mH", "matrix_H", "adjoint",
@@ -26,13 +28,21 @@ _KEPT = {  # what the rest of the porter knows without a rule, and what gives no
 
 
 @contextmanager
-def written_out() -> Iterator[None]:
-    """While torch traces, let it write out composite operators that have no rule."""
+def written_out(known: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """While torch traces, let it write out composite operators that have no rule.
+
+    Args:
+        known: the tensor that one holds at every call; torch asks for a number of it where its
+            own code needs one, as in ``F.pad(x, (0, tensor))``.
+    """
     from torch.fx.experimental import proxy_tensor
 
     original = proxy_tensor.maybe_handle_decomp
 
     def handle(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        if func in _NUMBERS and (value := known(args[0])) is not None:
+            with _disable_current_modes():
+                return value.item()
         out = original(mode, func, args, kwargs)
         if out is not NotImplemented or not _is_unknown(func):
             return out

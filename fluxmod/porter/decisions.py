@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from .ir import plain_name
@@ -36,7 +37,8 @@ def decide(node: torch.fx.Node, attributes: Mapping[torch.fx.Node, Any]) -> Any:
         first, second = (_Evaluator(attributes, extra)(node) for extra in (0, 3))
     except _Unknown:
         return None
-    return first if first.shape == second.shape and torch.equal(first, second) else None
+    with _disable_current_modes():
+        return first if first.shape == second.shape and torch.equal(first, second) else None
 
 
 def assumption(node: torch.fx.Node) -> str | None:
@@ -94,7 +96,7 @@ class _Evaluator:
             raise _Unknown
         args, kwargs = tree_map(self.argument, (node.args, dict(node.kwargs)))
         kwargs = {k: v for k, v in kwargs.items() if k != "device"}
-        with torch.utils._python_dispatch._disable_current_modes():
+        with _disable_current_modes():
             return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def argument(self, leaf: Any) -> Any:

@@ -16,6 +16,7 @@ from unittest import mock
 import torch
 import torch.utils._pytree as pytree
 from torch.fx import _symbolic_trace
+from torch.nn.utils.parametrize import ParametrizationList
 
 from . import leaves
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of
@@ -109,6 +110,8 @@ class Repeats:
     def key(self, module: torch.nn.Module, args: Any, kwargs: Any, node_of: Any) -> Any:
         """All that a call depends on but weights and the numbers set aside; None: trace it."""
         if not self.repeating or not any(True for _ in module.children()):
+            return None
+        if isinstance(module, ParametrizationList):  # runs where a weight is looked up
             return None
         structure = self.structure(module)
         given, spec = pytree.tree_flatten((args, kwargs))

@@ -29,6 +29,7 @@ EXACT = {
     "dim": 32, "d_kv": 8, "image_size": 32, "patch_size": 8, "num_mel_bins": 80, "emb_dim": 32,
     "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "qk_head_dim": 16, "v_head_dim": 8,
     "kv_lora_rank": 16, "q_lora_rank": 16, "n_group": 1, "topk_group": 1, "rotary_dim": 4,
+    "num_queries": 20,
 }  # fmt: skip
 _KEPT = (
     "type_vocab_size",
@@ -77,6 +78,9 @@ def shrink(config: Any) -> None:
             owner.layer_types = [kinds[i % len(kinds)] for i in range(count)]
         elif name == "depths" and isinstance(value, (list, tuple)):
             owner.depths = type(value)(1 for _ in value)
+    for owner, name, _ in list(_settings(config, set())):
+        if name == "qk_rope_head_dim":  # latent attention has as many keys as queries
+            owner.num_key_value_heads = owner.num_attention_heads
 
 
 def shallow(config: Any) -> None:
@@ -101,7 +105,7 @@ def _transformer(kind: str) -> Callable[[], Any]:
         why = "no configuration without arguments"
         for change in (shrink, shallow):
             try:
-                config = transformers.AutoConfig.for_model(kind)
+                config = transformers.AutoConfig.for_model(kind, **SETTINGS.get(kind, {}))
                 change(config)
                 config.use_cache = False
                 for name, value in SETTINGS.get(kind, {}).items():

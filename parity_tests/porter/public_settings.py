@@ -11,10 +11,12 @@ __all__ = ["INPUTS", "SETTINGS"]
 
 _SERIES = {"prediction_length": 4, "context_length": 8, "lags_sequence": [1, 2],
            "num_time_features": 1}  # fmt: skip
+_SECTIONS = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "audio-spectrogram-transformer": {"max_length": 64},
     "autoformer": {**_SERIES, "moving_average": 3},
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8},
+    "deepseek_v2": {"num_experts_per_tok": 2},
     "ernie4_5_moe": {"moe_k": 2},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64},
@@ -26,6 +28,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 4, "head_dim": 8},
+    "qwen2_5_vl_text": {"rope_parameters": _SECTIONS},
+    "qwen2_vl_text": {"rope_parameters": _SECTIONS},
     "time_series_transformer": _SERIES,
     "videomae": {"image_size": 32, "patch_size": 16, "num_frames": 4},
     "vivit": {"image_size": 32, "num_frames": 4},

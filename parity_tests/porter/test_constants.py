@@ -38,3 +38,25 @@ def test_distances_in_a_window_are_code(side, step):
     assert "jnp.arange" in porter.source(ported)
     assert max(map(len, porter.source(ported).splitlines())) <= 100
     require_equal(model, ported, x)
+
+
+class Padded(nn.Module):
+    """EnCodec's convolution: its padding is computed from settings that are buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 2, 4, stride=3))
+        self.register_buffer("stride", torch.tensor(3), persistent=False)
+        self.register_buffer("kernel", torch.tensor(4), persistent=False)
+
+    def forward(self, x):
+        frames = torch.ceil((x.shape[-1] - self.kernel) / self.stride + 1).to(torch.int64) - 1
+        extra = frames * self.stride + self.kernel - x.shape[-1]
+        right = max(extra, 1)
+        return self.conv(nn.functional.pad(x, (1, right), mode="reflect"))
+
+
+def test_a_number_that_torch_reads_from_a_setting_is_known():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Padded(), Padded()), torch.randn(2, 2, 30)
+    require_equal(model, porter.port(model, x), x)
