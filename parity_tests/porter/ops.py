@@ -82,7 +82,7 @@ NO_VALUES = {
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool)
 
-TIES = ("kthvalue", "sort", "topk")
+TIES = ("cummax", "cummin", "kthvalue", "sort", "topk")
 """Operators whose choice among equal elements torch leaves open: of bools, integers and bfloat16,
 which have many equal ones, only the values are compared."""
 

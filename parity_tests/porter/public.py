@@ -1,9 +1,10 @@
 """Public models, unchanged and unwrapped: does the port give torch's outputs?
 
 ``python -m parity_tests.porter.public docs/public-models.md`` takes every model of the installed
-``transformers`` (its base class, with random weights and a small configuration), ``timm`` and
-``torchvision``; outcomes are kept as JSON beside it, and what that file has is not run again unless
-named. A model counts where torch itself runs it. Forward in evaluation, float64 where torch can,
+``transformers`` (its base class, with random weights and a small configuration), the first of each
+architecture of ``timm`` and the smallest of each file of ``torchvision``; outcomes are kept as JSON
+beside it, and what that file has is not run again unless named. A model counts where torch itself
+runs it. Forward in evaluation, float64 where torch can,
 float32 else; certificates with gradients and training are ``docs/porter-table.md``'s.
 """
 
@@ -180,7 +181,7 @@ def table(found: list[Outcome], left: int) -> str:
             + ", ".join(f"{counts[v]} {v}" for v in (REFUSED, DIFFERS, FAILED))
             + f". {counts[RANDOM]} more are random in evaluation too, {counts[NO_MODEL]} do not "
             "run in torch with the configuration made here, "
-            f"{left} have not been tried; the order is random.",
+            f"{left} have not been tried.",
             "", "## Not equal", "", "| model | | why |", "|---|---|---|",
             *(f"| {x.name} | {x.verdict} | {_cell(x)} |" for x in others),
             "", "## Equal", "", "| model | error | port, s | lines |", "|---|---|---|---|",

@@ -176,6 +176,19 @@ def _moments(s: Scope, op: Op) -> str:
     return tuple_text([_spread(s, spread), mean])
 
 
+@lower("cummax", "cummin")
+def _running(s: Scope, op: Op) -> str:
+    """The extreme so far, and the last place where it stood."""
+    value, dim = op.args[0], given(op, 1, "dim")
+    if not value.rank or value.dtype == torch.bool:
+        raise NotImplementedError(f"{op.name} of a single number, or of bools")
+    text, axis = s(value), str(dim % value.rank)
+    extreme = call(f"jax.lax.{op.name}", text, axis=axis)
+    places = call("jax.lax.broadcasted_iota", "int", f"{text}.shape", axis)
+    last = call("jax.lax.cummax", f"jnp.where({text} == {extreme}, {places}, 0)", axis=axis)
+    return tuple_text([extreme, last])
+
+
 @lower("logcumsumexp")
 def _logcumsumexp(s: Scope, op: Op) -> str:
     value, dim = op.args[0], given(op, 1, "dim")

@@ -226,7 +226,9 @@ def _diff(s: Scope, op: Op) -> str:
 def _histc(s: Scope, op: Op) -> str:
     """Counts of whole numbers; other bins are not torch's to the last place."""
     bins, low, high = given(op, 1, "bins", 100), given(op, 2, "min", 0), given(op, 3, "max", 0)
-    if low != 0 or high != bins - 1 or bins < 2:  # equal bounds mean those of the data
+    if bins == 1 and low == high:  # equal bounds mean those of the data
+        return call("jnp.full", "1", f"{s(op.args[0])}.size", DTYPES[op.out.dtype])
+    if low != 0 or high != bins - 1 or bins < 2:
         raise NotImplementedError("histc with bins that are not the numbers 0 to n - 1")
     counts = call("jnp.bincount", f"{s(op.args[0])}.astype(int).ravel()", length=s(bins))
     return f"{counts}.astype({DTYPES[op.out.dtype]})"
