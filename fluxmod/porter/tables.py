@@ -13,6 +13,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,28 @@ def computed(
         name: the attribute.
         write: traces a module and returns the body of its forward.
     """
+    with _unchanged(module):
+        return _computed(module, name, write)
+
+
+@contextmanager
+def _unchanged(module: torch.nn.Module) -> Iterator[None]:
+    """Statements of a constructor may set more than the table; afterwards all is as it was."""
+    before = dict(vars(module))
+    tables = {name: dict(value) for name, value in before.items() if isinstance(value, dict)}
+    try:
+        yield
+    finally:
+        vars(module).clear()
+        vars(module).update(before)
+        for name, content in tables.items():
+            before[name].clear()
+            before[name].update(content)
+
+
+def _computed(
+    module: torch.nn.Module, name: str, write: Callable[[torch.nn.Module], Any]
+) -> Table | None:
     want = getattr(module, name)
     for run in _candidates(module, name):
         try:

@@ -60,3 +60,30 @@ def test_a_number_that_torch_reads_from_a_setting_is_known():
     torch.manual_seed(0)
     model, x = nn.Sequential(Padded(), Padded()), torch.randn(2, 2, 30)
     require_equal(model, porter.port(model, x), x)
+
+
+class Embedded(nn.Module):
+    """CCT's classifier: a statement beside the table's makes a layer."""
+
+    def __init__(self, length, dim, pool=True):
+        super().__init__()
+        if not pool:
+            length += 1
+            self.token = nn.Parameter(torch.zeros(dim))
+        else:
+            self.pool = nn.Linear(dim, 1)
+        places = torch.arange(length)[:, None] / torch.arange(1, dim + 1)
+        self.register_buffer("table", places.cos(), persistent=False)
+
+    def forward(self, x):
+        return self.pool(x + self.table)
+
+
+def test_torchs_module_stays_as_it_is():
+    torch.manual_seed(0)
+    model, x = Embedded(5, 4), torch.randn(2, 5, 4)
+    pool, before = model.pool, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ported = porter.port(model, x)
+    assert model.pool is pool
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    require_equal(model, ported, x)
