@@ -20,6 +20,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from . import leaves
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of
+from .words import identity
 
 __all__ = ["Repeats", "cloned"]
 
@@ -67,15 +68,15 @@ class Repeats:
             yield
             return
         for module, names in counting:
-            self.aside[_who(module)] = {name: vars(module).pop(name) for name in names}
+            self.aside[identity(module)] = {name: vars(module).pop(name) for name in names}
         missing = torch.nn.Module.__getattr__
 
         def look(module: Any, name: str) -> Any:
-            kept = self.aside.get(_who(module), {})
+            kept = self.aside.get(identity(module), {})
             if name not in kept:
                 return missing(module, name)
             for reads in self.reads:
-                reads.add((_who(module), name))
+                reads.add((identity(module), name))
             return kept[name]
 
         try:
@@ -87,7 +88,7 @@ class Repeats:
                 yield
         finally:
             for module in self.root.modules():
-                vars(module).update(self.aside.pop(_who(module), {}))
+                vars(module).update(self.aside.pop(identity(module), {}))
 
     def _counting(self) -> Iterator[tuple[torch.nn.Module, list[str]]]:
         by_class: dict[type, list[torch.nn.Module]] = {}
@@ -146,7 +147,7 @@ class Repeats:
                 (k, _shown(v)) for k, v in sorted(vars(each).items()) if k not in _OWN
             )
             tensors = [(n, self.shapes[f"{path}.{n}"]) for n in (*each._parameters, *each._buffers)]
-            aside = tuple(self.aside.get(_who(each), ()))
+            aside = tuple(self.aside.get(identity(each), ()))
             rows.append((name, type(each), each.training, attributes, tuple(tensors), aside))
         return tuple(rows)
 
@@ -177,13 +178,13 @@ class Repeats:
             if all(self._value(module, *place) == value for place, value in read.items()):
                 for (path, name), _ in read.items():
                     for reads in self.reads:
-                        reads.add((_who(module.get_submodule(path)), name))
+                        reads.add((identity(module.get_submodule(path)), name))
                 self.watching = True
                 return record
         return None
 
     def _value(self, module: torch.nn.Module, path: str, name: str) -> Any:
-        return self.aside[_who(module.get_submodule(path))][name]
+        return self.aside[identity(module.get_submodule(path))][name]
 
     def outputs(self, record: Any) -> Any:
         """New tensors like those that the earlier call returned."""
@@ -200,7 +201,7 @@ class Repeats:
 
     def learn(self, key: Any, record: Any, reads: set[tuple[int, str]], out: Any) -> None:
         """Remember a call that was traced, if another may repeat it."""
-        inside = {_who(m): n for n, m in record.module.named_modules()}
+        inside = {identity(m): n for n, m in record.module.named_modules()}
         structure = self.structure(record.module)
         if structure != key[0] or any(owner not in inside for owner, _ in reads):
             return
@@ -209,11 +210,6 @@ class Repeats:
         self.outs[id(record)] = out
         values = {(inside[owner], name): self.aside[owner][name] for owner, name in reads}
         self.traced.setdefault(key, []).append((values, record))
-
-
-def _who(module: torch.nn.Module) -> int:
-    """The identity of a module; torch may wrap it, and the attributes stay the same object."""
-    return id(vars(module))
 
 
 def _described(tensor: torch.Tensor) -> Any:
