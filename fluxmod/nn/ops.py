@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -13,9 +15,11 @@ __all__ = [
     "clamp",
     "fmax",
     "fmin",
+    "masked_rows",
     "masked_scatter",
     "max",
     "min",
+    "nonzero",
     "norm",
     "scatter_reduce",
     "unfold",
@@ -77,6 +81,28 @@ def fmin(input: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.where((input <= other) | jnp.isnan(other), input, other)
 
 
+def masked_rows(input: jax.Array, mask: jax.Array) -> jax.Array:
+    """The rows ``input[mask]``, of a size that is known beforehand.
+
+    There are ``mask.size`` rows: first those where the mask is true, in order, then the first of
+    them again and again, so that nothing is computed on others.
+
+    Shape:
+        input: (*mask, *); mask: (*mask); returns (mask.size, *).
+
+    Raises:
+        TypeError: the mask is not of bools.
+
+    >>> masked_rows(jnp.arange(3), jnp.array([False, True, True])).tolist()
+    [1, 2, 1]
+    """
+    if mask.dtype != bool:
+        raise TypeError(f"masked_rows: expected a mask of bools, got one of {mask.dtype}.")
+    rows = input.reshape(mask.size, *input.shape[mask.ndim :])
+    (places,) = jnp.nonzero(mask.ravel(), size=mask.size, fill_value=-1)
+    return rows[jnp.where(places < 0, places[:1], places)]
+
+
 def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Array:
     """The input with the first numbers of ``source``, in order, where ``mask`` is true.
 
@@ -121,6 +147,27 @@ def min(input: jax.Array, dim: int, keepdim: bool = False) -> tuple[jax.Array, j
     [[1.0], [1]]
     """
     return _picked(input, jnp.argmin(input, axis=dim, keepdims=True), dim, keepdim)
+
+
+def nonzero(input: jax.Array, *, as_tuple: bool = False) -> Any:
+    """The places of what is not zero, a row each; the twin of ``torch.nonzero``.
+
+    A compiled program needs a size beforehand, so there are ``input.size`` rows. Those after the
+    last place are behind the end of every array: JAX reads the last entry there and writes nothing.
+
+    Args:
+        as_tuple: an array for each axis instead of one with a column for each.
+
+    Shape:
+        input: (*); returns (input.size, input.ndim).
+
+    >>> (places,) = nonzero(jnp.array([0, 3, 5]), as_tuple=True)
+    >>> jnp.zeros(3).at[places].add(jnp.ones(3)).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    input = jnp.atleast_1d(input) if as_tuple else input
+    places = jnp.argwhere(input, size=input.size, fill_value=jnp.iinfo(jnp.int32).max)
+    return tuple(places.T) if as_tuple else places
 
 
 def norm(

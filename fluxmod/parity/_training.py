@@ -32,6 +32,8 @@ __all__ = ["training_rows"]
 WARM_STEPS = 3
 """Steps that torch takes alone, so that the optimizer state that is converted is not empty."""
 STEPS = 10
+_NO_SLOPE = "the true gradient is zero, and noise would move it"
+_NO_GRADIENT = "it takes no part in the loss; torch leaves it alone"
 
 
 def training_rows(
@@ -81,7 +83,7 @@ class _Race:
         self.targets = targets_of(self.theirs, self.args, self.kwargs, options)
         self.flax_model = flax_model
         self.narrowed = False
-        self.still = self._hold_null_still()
+        self.still = self._hold_still()
         trained = [p for p in self.theirs.parameters() if p.requires_grad]
         self.optimizer: Any = pair.torch(trained) if trained else None
 
@@ -108,10 +110,10 @@ class _Race:
         tx = self.pair.flax()
         state = convert.optimizer_to_flax(self.optimizer, ours, tx, torch_model=self.theirs)
         rows = [self._state_row(state, ours, tx)]
-        if self.still:
-            what = f"{self.pair.name}: {', '.join(self.still)}"
-            why = "held still: the true gradient is zero, and noise would move it"
-            rows.append(Row("L4", "train", what, 0.0, 0.0, None, why))
+        for why in dict.fromkeys(self.still.values()):
+            names = ", ".join(name for name, reason in self.still.items() if reason == why)
+            what = f"{self.pair.name}: {names}"
+            rows.append(Row("L4", "train", what, 0.0, 0.0, None, f"held still: {why}"))
         parts: Any = nnx.split(ours, nn.is_trainable, ...)
         graphdef, params, rest = parts
         gradient = compiled.get(graphdef)
@@ -134,25 +136,28 @@ class _Race:
             return [self._row("losses", float("inf"), "torch's training diverged: lower the rate")]
         return [*rows, self._row(f"losses of {STEPS} steps", distance(got, want))]
 
-    def _hold_null_still(self) -> list[str]:
-        """Freeze parameters whose true gradient is zero, and return their names.
+    def _hold_still(self) -> dict[str, str]:
+        """Freeze parameters that no gradient should move, and return their names, each with why.
 
         A convolution bias before BatchNorm is one. Its gradient is rounding noise, which Adam
         scales up to a step of full size: both sides would walk at random. L1 compares the
-        gradient itself.
+        gradient itself. Another is a parameter that takes no part in the loss: torch's optimizers
+        pass it over, weight decay included, and have no state for it.
         """
         with torch.random.fork_rng(devices=[]):
             twin = copied(self.theirs)
             loss, _ = self._torch_loss(twin)
             if loss.requires_grad:
                 loss.backward()
+        trained = {name: p for name, p in twin.named_parameters() if p.requires_grad}
+        still = {name: _NO_GRADIENT for name, p in trained.items() if p.grad is None}
         sizes = {
             name: float(p.grad.abs().max())
-            for name, p in twin.named_parameters()
+            for name, p in trained.items()
             if p.grad is not None and p.grad.numel()
         }
         limit = limit_of("L1", narrowed=self.narrowed) * max(sizes.values(), default=0.0)
-        still = [name for name, size in sizes.items() if size <= limit]
+        still |= {name: _NO_SLOPE for name, size in sizes.items() if size <= limit}
         for name, parameter in self.theirs.named_parameters():
             if name in still:
                 parameter.requires_grad_(False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .ir import Call, ops_below, tree_values
+from typing import Any
+
+from .ir import Call, Op, ops_below, tree_values
 from .orders import declared
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     "PERMUTES",
     "REDUCE",
     "RESHAPES",
+    "axis_place",
     "demand",
+    "named_axes",
 ]
 
 MAPS = {
@@ -22,7 +26,8 @@ MAPS = {
     "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
     "batch_norm", "group_norm", "instance_norm", "upsample_nearest1d", "upsample_nearest2d",
     "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d",
-    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose1d",
+    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "native_channel_shuffle", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "feature_dropout", "feature_alpha_dropout",
     "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
@@ -46,6 +51,27 @@ FIRST = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")  # dim 
 FLATTENING = ("roll", "repeat_interleave")  # without a dim
 PERMUTES = ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "movedim")
 RESHAPES = ("view", "reshape", "flatten", "_unsafe_view", "unflatten", "view_as", "reshape_as")
+
+
+def axis_place(name: str) -> int:
+    """The position of ``dim`` among an operator's arguments."""
+    return REDUCE[name][0] if name in REDUCE else ONE_AXIS[name]
+
+
+def named_axes(op: Op) -> Any:
+    """The axes that an operator works along, as it names them or by default; None if it has none.
+
+    An empty list and no axis at all stand for all of them, and are None too.
+    """
+    name = op.name
+    if name not in REDUCE and name not in ONE_AXIS:
+        return None
+    default = 0 if name in FIRST else -1 if name in ONE_AXIS and name not in FLATTENING else None
+    place = axis_place(name)
+    dims = op.args[place] if len(op.args) > place else default
+    for word in ("dim", "dims"):
+        dims = op.kwargs.get(word, dims)
+    return None if dims in ([], ()) else dims
 
 
 def demand(root: Call, elementwise: frozenset[str]) -> tuple[set[int], set[int]]:

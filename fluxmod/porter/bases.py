@@ -15,9 +15,10 @@ import torch
 from fluxmod import nn
 
 from . import leaves
-from .capture import CallRecord, OpRecord, Trace
+from .capture import Trace
 from .ir import plain_name
 from .leaves import Leaf
+from .recording import CallRecord, OpRecord
 
 __all__ = ["OWN", "Base", "find", "part_of"]
 

@@ -1,77 +1,36 @@
 """Tracing a torch module: ``torch.export`` for the operators, the live frames for the words.
 
-``torch.export`` runs the module's own Python once. While it does, every module call is recorded
-with its arguments and result, and every operator with the names of the tensors alive and the
-expressions that the source has for its numbers.
+``torch.export`` runs the module's own Python once, in each mode; ``recording`` notes what it does.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 import logging
 import os
-import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
-from types import FrameType
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.utils._pytree as pytree
-from torch.fx.experimental import proxy_tensor
 
 from fluxmod._errors import CaptureError, UnsupportedOpError
-from fluxmod._transformers import as_eager, cast_to_their_own, without_cache
+from fluxmod._transformers import as_eager, without_cache
 
 from .broadcast import vmap_as_broadcasting
 from .composite import written_out
-from .decisions import METHODS, assumption, decide
-from .repeats import Repeats
-from .sites import Numbers, call_site, function_of, source_at
+from .recording import CallRecord, Recorder, recording
+from .rows import is_open
 
-__all__ = ["CallRecord", "OpRecord", "Trace", "capture"]
+__all__ = ["Trace", "capture"]
 
 _TORCH = os.path.dirname(torch.__file__)
-_TRACER = proxy_tensor._ModuleStackTracer
-
-
-@dataclass(eq=False)
-class OpRecord:
-    """A node of the traced graph, and what the source says at its place."""
-
-    node: torch.fx.Node
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    where: str = ""
-    text: str = ""
-    hints: dict[Any, Any] = field(default_factory=dict)
-    order: int = 0
-
-
-@dataclass(eq=False)
-class CallRecord:
-    """A module call as Python made it; tensors stand as the graph's nodes."""
-
-    module: torch.nn.Module
-    path: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    parent: CallRecord | None
-    index: int
-    items: list[Any] = field(default_factory=list)
-    out: Any = None
-    out_type: Any = None
-    names: dict[Any, list[str]] = field(default_factory=dict)
-    where: str = ""
-    size: int = 1  # calls in it, itself included
-    repeats: CallRecord | None = None  # the call that was traced in its place
 
 
 @dataclass(frozen=True)
@@ -85,265 +44,6 @@ class Trace:
     training: bool
     branches: dict[torch.fx.Node, torch.fx.Graph] = field(default_factory=dict)  # of torch.cond
     assumed: tuple[str, ...] = ()  # what decisions took for granted
-
-
-def _settings(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Whole numbers that a model keeps as buffers and no checkpoint has: strides, paddings."""
-    saved = module.state_dict(keep_vars=True)
-    return {
-        name: buffer
-        for name, buffer in module.named_buffers()
-        if name not in saved and not buffer.is_floating_point() and not buffer.is_meta
-    }
-
-
-class _Recorder:
-    """Collects calls and operators while a module is being traced."""
-
-    def __init__(self, module: torch.nn.Module, *, repeating: bool = True) -> None:
-        self.module = module
-        self.paths: dict[int, str] = {}
-        for path, child in module.named_modules(remove_duplicate=False):
-            self.paths.setdefault(id(child), path)
-        self.root: CallRecord | None = None
-        self.stack: list[CallRecord] = []
-        self.tracer: Any = None
-        self.failed = ""  # the module in which the tracing stopped
-        self.calls = 0
-        self.ops = 0
-        self.placeholders: list[torch.fx.Node] = []
-        self.attributes: dict[torch.fx.Node, torch.Tensor] = {}
-        self.settings = _settings(module)
-        self.repeats = Repeats(module, repeating)
-        self.numbers = Numbers(self.node_of, self.repeats.unseen)
-        self.muted = False
-        self.assumed: dict[str, None] = {}
-        self.held: list[Any] = []  # tensors alive: their ids must not be used again
-
-    def node_of(self, tensor: torch.Tensor) -> Any:
-        """The node that a tensor stands for now."""
-        slot = proxy_tensor.get_proxy_slot(tensor, self.tracer, None)
-        return None if slot is None else slot.proxy.node
-
-    def known(self) -> dict[torch.fx.Node, torch.Tensor]:
-        """Nodes whose values no input and no checkpoint can change."""
-        found = dict(self.attributes)
-        for name, value in self.settings.items():
-            node = self.node_of(self.module.get_buffer(name))
-            if node is not None and node.op == "placeholder":
-                found[node] = value
-        return found
-
-    def value_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What a tensor holds at every call of the model, None where inputs decide."""
-        if not self.stack or self.tracer is None:
-            return None
-        node = self.node_of(tensor)
-        value = None if node is None else decide(node, self.known())
-        if value is not None:
-            self.note(assumption(node), sys._getframe(2))
-        return value
-
-    def tree(self, tree: Any) -> Any:
-        """Replace tensors by their nodes in nested containers."""
-        if isinstance(tree, torch.Tensor):
-            node = self.node_of(tree)
-            return tree if node is None else node
-        if isinstance(tree, torch.SymInt):
-            return tree
-        if isinstance(tree, Mapping):
-            return {key: self.tree(value) for key, value in tree.items()}
-        if isinstance(tree, (tuple, list)):
-            return (
-                type(tree)(self.tree(v) for v in tree)
-                if type(tree) in (tuple, list)
-                else tuple(self.tree(v) for v in tree)
-            )
-        if hasattr(tree, "__dataclass_fields__"):
-            fields = tree.__dataclass_fields__
-            return {name: self.tree(getattr(tree, name, None)) for name in fields}
-        return tree
-
-    def call_module(self, original: Any, tracer: Any, m: Any, *call: Any) -> Any:
-        forward, args, kwargs = call
-        if self.tracer is not None and tracer is not self.tracer:  # inside a branch of torch.cond
-            return original(tracer, m, forward, args, kwargs)
-        base = tracer.proxy_modules.get(m, m) if tracer.enable_attr_proxy else m
-        if self.root is None and base is not self.module:
-            return original(tracer, m, forward, args, kwargs)
-        if id(base) not in self.paths:
-            return original(tracer, m, forward, args, kwargs)
-        where, _ = self.look(sys._getframe(2))
-        parent = self.stack[-1] if self.stack else None
-        record = CallRecord(
-            base,
-            self.paths[id(base)],
-            tuple(self.tree(a) for a in args),
-            {k: self.tree(v) for k, v in kwargs.items()},
-            parent,
-            self.calls,
-            where=where,
-        )
-        self.calls += 1
-        if parent is None:
-            self.root = record
-        else:
-            parent.items.append(record)
-        key = parent and self.repeats.key(base, args, kwargs, self.node_of)
-        record.repeats = key and self.repeats.find(key, base)
-        if record.repeats is not None:
-            self.muted = True
-            out = self.repeats.outputs(record.repeats)
-            self.muted = False
-            self.calls = record.index + record.repeats.size
-        else:
-            with self.repeats.reading() as reads:
-                out = self.forward(record, original, tracer, m, forward, args, kwargs)
-        record.size = self.calls - record.index
-        record.out = self.tree(out)
-        plain = isinstance(out, torch.Tensor) or type(out) in (tuple, list, dict)
-        record.out_type = None if plain else type(out)
-        self.held.append((args, kwargs, out))
-        if key and record.repeats is None:
-            self.repeats.learn(key, record, reads, out)
-        if parent is None and hasattr(out, "__dataclass_fields__") and not isinstance(out, Mapping):
-            return {name: getattr(out, name) for name in out.__dataclass_fields__}  # for export
-        return out
-
-    def note(self, text: str | None, frame: FrameType) -> None:
-        """Remember what a decision took for granted."""
-        if text:
-            where, _ = self.look(frame)
-            self.assumed.setdefault(f"{text} (at {where})")
-
-    def forward(self, record: CallRecord, original: Any, *call: Any) -> Any:
-        """Let torch run a module's forward."""
-        self.stack.append(record)
-        try:
-            return original(*call)
-        except Exception:
-            self.failed = self.failed or record.path
-            raise
-        finally:
-            self.stack.pop()
-
-    def create_node(self, original: Any, tracer: Any, *args: Any, **kwargs: Any) -> Any:
-        node = original(tracer, *args, **kwargs)
-        if self.tracer is None:
-            self.tracer = tracer
-        if tracer is not self.tracer:
-            return node
-        if node.op == "placeholder":
-            self.placeholders.append(node)
-        elif node.op == "get_attr":
-            self.attributes[node] = getattr(tracer.root, node.target)
-        elif self.muted:
-            node.meta["repeated"] = True
-        elif node.op != "output" and self.stack:
-            record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
-            self.ops += 1
-            self.stack[-1].items.append(record)
-            record.where, record.text = self.look(sys._getframe(2), record)
-        return node
-
-    def look(self, frame: FrameType | None, record: OpRecord | None = None) -> tuple[str, str]:
-        """Read names and numbers from the frames between here and the running ``forward``."""
-        if not self.stack:
-            return "", ""
-        current = self.stack[-1]
-        forward = vars(current.module).get("forward", type(current.module).forward)
-        code = getattr(forward, "__code__", None)
-        frames: list[FrameType] = []
-        while frame is not None:
-            name = frame.f_code.co_filename
-            made = name.startswith("<eval_with_key>")  # a graph of torch's, not a source
-            ours = not made and not name.startswith(_TORCH) or f"{os.sep}nn{os.sep}modules" in name
-            if ours and frame.f_code is not _CREATE and "fluxmod/porter" not in name:
-                if function_of(frame.f_code) is not None:
-                    frames.append(frame)
-            if frame.f_code is code or frame.f_code.co_name == "call_module":
-                if frame.f_code is code or (frames and name.startswith(_TORCH)):
-                    break
-            frame = frame.f_back
-        if not frames:
-            return "", ""
-        self.numbers.module = current.module
-        for each in reversed(frames):
-            self.numbers.sync(each)
-            self._note_names(each, current)
-        innermost = frames[0]
-        if record is not None:
-            self._hints(innermost, record)
-        text = linetext(innermost)
-        return f"{innermost.f_code.co_filename}:{innermost.f_lineno}", text
-
-    def _note_names(self, frame: FrameType, call: CallRecord) -> None:
-        for name, value in frame.f_locals.items():
-            if isinstance(value, torch.Tensor):
-                node = self.node_of(value)
-                if node is not None:
-                    known = call.names.setdefault(node, [])
-                    if name not in known:
-                        known.append(name)
-
-    def _hints(self, frame: FrameType, record: OpRecord) -> None:
-        """Evaluate the numbers among an operator's arguments as the source writes them."""
-        site = source_at(frame)
-        positional, named = call_site(site)
-        if isinstance(site, ast.Call) and _is_method(frame, site):
-            positional = [site.func.value, *positional]  # type: ignore[attr-defined]
-        values = [self.numbers.evaluate(frame, p) for p in positional]
-        if isinstance(site, ast.Call) and _ends(site, "type_as"):
-            values = [None, *(self.numbers.dtype_of(frame, p) for p in positional[1:])]
-        if isinstance(site, ast.Subscript):
-            record.hints = {"index": self._index_hints(frame, site.slice)}
-            return
-        record.hints = {
-            "args": values,
-            "kwargs": {k: self.numbers.evaluate(frame, v) for k, v in named.items()},
-        }
-
-    def _index_hints(self, frame: FrameType, node: Any) -> list[Any]:
-        """The bounds and positions in a subscript: a triple for a slice, a Size for an index."""
-        elements = node.elts if isinstance(node, ast.Tuple) else [node]
-        found: list[Any] = []
-        for element in elements:
-            if isinstance(element, ast.Slice):
-                bounds = (element.lower, element.upper, element.step)
-                found.append(
-                    tuple(None if b is None else self.numbers.evaluate(frame, b) for b in bounds)
-                )
-            else:
-                found.append(self.numbers.evaluate(frame, element))
-        return found
-
-
-def linetext(frame: FrameType) -> str:
-    """The expression that a frame is evaluating, as text."""
-    node = source_at(frame)
-    return "" if node is None else ast.unparse(node)
-
-
-def _ends(site: ast.Call, name: str) -> bool:
-    return isinstance(site.func, ast.Attribute) and site.func.attr == name
-
-
-def _is_method(frame: FrameType, site: Any) -> bool:
-    """Whether a call is ``tensor.method(...)`` rather than ``module.function(...)``."""
-    function = site.func
-    if not isinstance(function, ast.Attribute):
-        return False
-    root: Any = function.value
-    while isinstance(root, ast.Attribute):
-        root = root.value
-    if not isinstance(root, ast.Name):
-        return True
-    if root.id in frame.f_locals:
-        return True
-    return not inspect.ismodule(frame.f_globals.get(root.id))
-
-
-_CREATE = _TRACER.create_node.__code__
 
 
 def capture(
@@ -394,7 +94,8 @@ def _trace(
     training: bool,
     free: Mapping[str, Sequence[int]] | None,
 ) -> Trace:
-    failures: list[tuple[Exception, _Recorder]] = []
+    failures: list[tuple[Exception, Recorder]] = []
+    with_rows: list[tuple[Recorder, Any]] = []  # arrays in it have sizes that depend on values
     # the batch and the length of tokens; the batch alone; nothing; or what is asked for
     tried: list[Any] = []
     for axes in (2, 1, 0) if free is None else (2,):
@@ -402,24 +103,26 @@ def _trace(
         if shapes in tried:
             continue
         tried.append(shapes)
-        recorder = _Recorder(module)
+        recorder = Recorder(module)
         try:
             try:
                 program = _export(recorder, module, args, kwargs, shapes)
             except Exception:
                 if not recorder.repeats.watching:
                     raise
-                recorder = _Recorder(module, repeating=False)
+                recorder = Recorder(module, repeating=False)
                 program = _export(recorder, module, args, kwargs, shapes)
         except Exception as error:  # torch raises of every kind here
             failures.append((error, recorder))
             continue
-        if shapes and any(_is_unknown(node) for node in program.graph.nodes):
-            unknown = "an array whose sizes depend on values"
-            failures.append((CaptureError(unknown), recorder))
-            continue
         if recorder.root is None:
             raise CaptureError(f"port: torch.export never called {type(module).__name__}.")
+        if any(_is_open(node) for node in program.graph.nodes):
+            with_rows.append((recorder, program))
+            continue
+        return _finish(recorder, program, module, training)
+    if with_rows:  # the one with the most free axes, unless more depends on values in it
+        recorder, program = min(with_rows, key=lambda found: _count_open(found[1]))
         return _finish(recorder, program, module, training)
     first, recorder = failures[0]
     mode = "training" if training else "evaluation"
@@ -427,7 +130,7 @@ def _trace(
     raise CaptureError(text + _reason(first, recorder)) from first
 
 
-def _reason(error: Exception, recorder: _Recorder) -> str:
+def _reason(error: Exception, recorder: Recorder) -> str:
     """What stopped the tracing, in which module, at which line, and what to do."""
     known = type(error).__name__
     what = f"{known}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
@@ -449,11 +152,11 @@ def _is_users(filename: str) -> bool:
 
 
 def _export(
-    recorder: _Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
+    recorder: Recorder, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> Any:
     watched = recorder.repeats.watched()
     with (
-        _recording(recorder),
+        recording(recorder),
         watched,
         vmap_as_broadcasting(),
         written_out(recorder.value_of),
@@ -499,11 +202,15 @@ def _shapes(
     return found if count else None
 
 
-def _is_unknown(node: torch.fx.Node) -> bool:
+def _is_open(node: torch.fx.Node) -> bool:
     """Whether a node gives an array with a size that only its values tell."""
     val = node.meta.get("val")
-    sizes: Any = val.shape if isinstance(val, torch.Tensor) else ()
-    return any(isinstance(s, torch.SymInt) and s.node.hint is None for s in sizes)
+    return isinstance(val, torch.Tensor) and any(map(is_open, val.shape))
+
+
+def _count_open(program: Any) -> int:
+    """How many sizes of a program only values tell."""
+    return len({str(s) for n in program.graph.nodes if _is_open(n) for s in n.meta["val"].shape})
 
 
 def _free(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -533,41 +240,7 @@ def _quiet() -> Iterator[None]:
             logger.disabled = state
 
 
-@contextmanager
-def _recording(recorder: _Recorder) -> Iterator[None]:
-    node, call = _TRACER.create_node, _TRACER.call_module
-    owner = threading.get_ident()
-
-    def create_node(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != owner:
-            return node(self, *args, **kwargs)
-        return recorder.create_node(node, self, *args, **kwargs)
-
-    def call_module(self: Any, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
-        return recorder.call_module(call, self, m, forward, args, kwargs)
-
-    def method(name: str) -> Any:
-        """What Python asks of a tensor's values, answered where no input decides it."""
-        original = getattr(torch.Tensor, name)
-
-        def asked(tensor: torch.Tensor) -> Any:
-            if threading.get_ident() == owner:
-                if (known := recorder.value_of(tensor)) is not None:
-                    return getattr(known, name)()
-            return original(tensor)
-
-        return asked
-
-    with ExitStack() as stack:
-        for name in METHODS:
-            stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
-        stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
-        stack.enter_context(cast_to_their_own())
-        stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
-        yield
-
-
-def _finish(recorder: _Recorder, program: Any, module: torch.nn.Module, training: bool) -> Trace:
+def _finish(recorder: Recorder, program: Any, module: torch.nn.Module, training: bool) -> Trace:
     """Say which placeholder is which parameter, buffer, constant or input."""
     from torch.export.graph_signature import InputKind
 

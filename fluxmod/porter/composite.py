@@ -57,12 +57,11 @@ def _is_unknown(func: Any) -> bool:
     """Whether an operator is torch's composition of others, and has no rule of ours."""
     if not isinstance(func, torch._ops.OpOverload) or func.namespace != "aten":
         return False
-    name = plain_name(func)
-    if name in _KEPT or name in ALIASES or rule_of(str(func).removeprefix("aten.")) is not None:
+    if rule_of(str(func).removeprefix("aten.")) is not None:
         return False
-    bare = name.removesuffix("_")
-    if bare in _KEPT or bare in ALIASES or rule_of(f"{bare}.default") is not None:
-        return False
+    for name in (plain_name(func), plain_name(func).removesuffix("_")):
+        if name in _KEPT or name in ALIASES or rule_of(f"{name}.default") is not None:
+            return False
     if overrides.active().operator(str(func)) is not None:
         return False
     key = "CompositeImplicitAutograd"

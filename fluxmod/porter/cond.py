@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from .capture import OpRecord
 from .ir import Op, Param, Value
+from .recording import OpRecord
 from .traced import current_like, is_random, refusal
 
 __all__ = ["cond"]

@@ -1,12 +1,14 @@
 """What Python asks of a tensor's values, where the answer does not depend on any input.
 
 A mask of ones has no zero in it, whatever the model is given; a number that was put into a tensor
-comes out of it; a guard against overflow passes.
+comes out of it; a guard against overflow passes; a mask that may be left out can also be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from .ir import plain_name
+from .sites import function_of, source_at
 
-__all__ = ["METHODS", "assumption", "decide"]
+__all__ = ["METHODS", "assumption", "decide", "shortcut"]
 
 METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
 _RANDOM = ("bernoulli", "exponential", "multinomial", "normal", "rand", "uniform", "dropout")
@@ -65,6 +68,48 @@ def _guard(node: Any) -> bool | None:
         inner = _guard(first)
         return None if inner is None else not inner
     return _GUARDS.get((name, _name(first)))
+
+
+def shortcut(node: torch.fx.Node, frame: FrameType) -> tuple[bool, str] | None:
+    """The answer that keeps an array which torch's source leaves out where it changes nothing.
+
+    ``if not mask.any(): mask = None``, and ``None if mask.all() else mask``: the mask works as well
+    where it hides nothing. Returns the answer and the array's name, None at any other question.
+    """
+    function, site = function_of(frame.f_code), source_at(frame)
+    if function is None or site is None or _name(node) not in ("any", "all"):
+        return None
+    for choice in ast.walk(function):
+        for array, test, if_true in _left_out(choice):
+            parts = test.values if isinstance(test, ast.BoolOp) else [test]
+            about = [part for part in parts if _is_about(part, array)]
+            if len(about) == 1 and (choice is site or site in ast.walk(about[0])):
+                negated = isinstance(about[0], ast.UnaryOp) and isinstance(about[0].op, ast.Not)
+                return if_true == negated, ast.unparse(array)
+    return None
+
+
+def _left_out(choice: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, bool]]:
+    """The array that a choice sets to None, its test, and whether it does so if the test holds."""
+    if isinstance(choice, ast.IfExp):
+        if _is_none(choice.body):
+            yield choice.orelse, choice.test, True
+        if _is_none(choice.orelse):
+            yield choice.body, choice.test, False
+    elif isinstance(choice, ast.If) and len(choice.body) == 1 and not choice.orelse:
+        if isinstance(done := choice.body[0], ast.Assign) and _is_none(done.value):
+            yield done.targets[0], choice.test, True
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_about(part: ast.expr, array: ast.expr) -> bool:
+    """Whether a question is ``any`` or ``all`` of an array, or of what the array is made from."""
+    words = {ast.unparse(node) for node in ast.walk(part) if isinstance(node, ast.expr)}
+    names = {ast.unparse(n) for n in ast.walk(array) if isinstance(n, (ast.Name, ast.Attribute))}
+    return bool(names & words) and any(word.endswith((".any", ".all")) for word in words)
 
 
 def _name(node: torch.fx.Node) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "Param",
     "Size",
     "Value",
+    "calls_of",
     "children_of",
     "map_tree",
     "nodes_of",
@@ -163,6 +164,14 @@ def nodes_of(tree: Any) -> list[Any]:
 def children_of(call: Call) -> Iterator[Call]:
     """Yield the calls made directly by a call, in order."""
     return (item for item in call.items if isinstance(item, Call))
+
+
+def calls_of(call: Call) -> Iterator[Call]:
+    """Yield a call and the calls in it, each before those in it."""
+    yield call
+    for item in call.items:
+        if isinstance(item, Call):
+            yield from calls_of(item)
 
 
 def ops_below(call: Call) -> Iterator[Any]:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-from .axes import FIRST, FLATTENING, MAPS, ONE_AXIS, PERMUTES, REDUCE, RESHAPES, demand
-from .ir import Call, Op, Size, Value, map_tree, tree_values
+from .axes import MAPS, PERMUTES, REDUCE, RESHAPES, axis_place, demand, named_axes
+from .ir import Call, Op, Size, Value, calls_of, map_tree, tree_values
 from .leaves import Leaf
 from .orders import (
     declared,
@@ -48,20 +47,12 @@ def assign(graph: Any, elementwise: frozenset[str], *, torch: bool) -> None:
         if not torch and id(value) in wanted and value.rank > 2:
             value.order = last(value.rank)
     if root.leaf is None:
-        calls = Counter(id(c.module) for c in _calls(root))
+        calls = Counter(id(c.module) for c in calls_of(root) if c.leaf is None)
         work = _Layout(elementwise, wanted, regrouped, {m for m, n in calls.items() if n > 1})
         work.call(root)
         if torch:
             work.items, work.where = root.items, root.index
             root.out = work.plain(root.out)
-
-
-def _calls(call: Call) -> Iterator[Call]:
-    """The calls of modules whose code is written."""
-    for item in call.items:
-        if isinstance(item, Call) and item.leaf is None:
-            yield item
-            yield from _calls(item)
 
 
 class _Layout:
@@ -138,8 +129,8 @@ class _Layout:
             moved = self.ordered(value, plain_or(layout))
             if moved is not value:
                 replace([call], value, moved)
-                for inner in [call, *_calls(call)]:
-                    if inner.index in value.names:
+                for inner in calls_of(call):
+                    if inner.leaf is None and inner.index in value.names:
                         moved.names[inner.index] = value.names[inner.index]
 
     # --- bringing values into an order
@@ -315,8 +306,8 @@ class _Layout:
             return
         elif name in ("cat", "stack") and self.join(op, outs[0]):
             return
-        elif self.has_axis(op):
-            self.along(op, outs)
+        elif (dims := named_axes(op)) is not None:
+            self.along(op, outs, dims)
         elif name in RESHAPES:
             self.reshape(op, outs[0])
         elif name == "unsqueeze":
@@ -329,17 +320,6 @@ class _Layout:
             return  # one number of all axes
         else:
             op.args, op.kwargs = self.plain(op.args), self.plain(op.kwargs)
-
-    def has_axis(self, op: Op) -> bool:
-        """Whether an operator works along axes that it names, or has by default."""
-        if op.name in ONE_AXIS and op.name not in FLATTENING or op.name == "unbind":
-            return True
-        if op.name not in REDUCE and op.name not in FLATTENING:
-            return False
-        place = ONE_AXIS[op.name] if op.name in ONE_AXIS else REDUCE[op.name][0]
-        given = op.kwargs.get("dim", op.kwargs.get("dims"))
-        dims = given if given is not None or len(op.args) <= place else op.args[place]
-        return dims not in (None, [], ())
 
     def broadcast(self, op: Op, outs: list[Value], values: list[Value]) -> None:
         rank = outs[0].rank
@@ -418,21 +398,10 @@ class _Layout:
         op.args, op.kwargs = (moved, self.axis(out, dim)), {}
         return True
 
-    def along(self, op: Op, outs: list[Value]) -> None:
+    def along(self, op: Op, outs: list[Value], dims: Any) -> None:
         """Operators over one or several axes."""
         value = op.args[0]
-        reduces = op.name in REDUCE
-        place = REDUCE[op.name][0] if reduces else ONE_AXIS[op.name]
-        default = 0 if op.name in FIRST else -1
         args = list(op.args)
-        if "dim" in op.kwargs:
-            dims = op.kwargs["dim"]
-        elif "dims" in op.kwargs:
-            dims = op.kwargs["dims"]
-        elif len(args) > place:
-            dims = args[place]
-        else:
-            dims = default
         axes = [d % value.rank for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
         moved: Any = sorted(self.axis(value, a) % value.rank for a in axes)
         if op.name in ("roll", "flip"):
@@ -440,6 +409,7 @@ class _Layout:
         if not isinstance(dims, (list, tuple)):
             moved = self.axis(value, axes[0])
         op.kwargs.pop("dims", None)
+        place = axis_place(op.name)
         if "dim" in op.kwargs or len(args) <= place:
             op.kwargs["dim"] = moved
         else:

@@ -12,13 +12,15 @@ import torch
 
 from fluxmod._errors import UnsupportedOpError
 
-from . import bases, leaves, lower, overrides
-from .capture import CallRecord, OpRecord, Trace
+from . import bases, leaves, overrides
+from .capture import Trace
 from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
+from .recording import CallRecord, OpRecord
 from .repeats import cloned
+from .rows import bound, is_open
 from .running import batch_norm
-from .strided import as_windows
+from .spelling import respell
 from .traced import (
     as_size,
     cast_back,
@@ -39,8 +41,6 @@ __all__ = ["Graph", "normalise"]
 _END = 2**62
 _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 _CASTS = ("to", "type_as", "_to_copy")
-_TRANSPOSED = ("mT", "mH", "matrix_H", "adjoint")
-_NEW = ("new_zeros", "new_ones", "new_full", "new_empty")
 _SAME = (
     "alias",
     "contiguous",
@@ -97,6 +97,7 @@ class _Builder:
         self.flow = True
         self.depends: dict[Any, bool] = {}  # whether what an item makes has a gradient
         self.islands: set[int] = set()  # calls that compute some of it in float32
+        self.bounds: dict[str, int] = {}  # how many rows there can be where values decide
         self.paths = paths_of(module)
 
     def run(self) -> Graph:
@@ -123,14 +124,22 @@ class _Builder:
 
     def new(self, node: Any, val: Any = None) -> Value:
         val = node.meta["val"] if val is None else val
-        if any(isinstance(s, torch.SymInt) and s.node.hint is None for s in val.shape):
+        if any(is_open(s) and str(s) not in self.bounds for s in val.shape):
             raise UnsupportedOpError(
                 f"port: {node.target} gives an array whose sizes depend on values, and a compiled "
                 "program needs them beforehand. Rewrite it with a mask or with torch.where."
             )
-        shape = tuple(hinted(s) for s in val.shape)
+        shape = tuple(self.bounds.get(str(s)) or hinted(s) for s in val.shape)
         dynamic = tuple(str(s) if isinstance(s, torch.SymInt) else "" for s in val.shape)
         return Value(shape, val.dtype, dynamic)
+
+    def limit(self, node: Any, val: Any) -> None:
+        """Remember how many rows an operator can give at most."""
+        first = val[0] if isinstance(val, (tuple, list)) and val else val
+        if isinstance(first, torch.Tensor) and first.dim() and is_open(first.shape[0]):
+            most, rows = bound(node, hinted), str(first.shape[0])
+            if most is not None and self.bounds.setdefault(rows, most) != most:
+                del self.bounds[rows]  # as many of two arrays of different sizes
 
     def root_of(self, node: Any) -> Any:
         while node in self.same:
@@ -394,6 +403,7 @@ class _Builder:
             batch_norm(self, record)
             return
         val = node.meta.get("val")
+        self.limit(node, val)
         if isinstance(val, (tuple, list)):
             values = [self.new(node, v) if isinstance(v, torch.Tensor) else None for v in val]
             op = self.plain_op(record, values)
@@ -462,20 +472,7 @@ class _Builder:
             flow=self.flow,
         )
         op.hints = map_tree(self.hint, record.hints)
-        if op.name == "as_strided" and (found := as_windows(record)):
-            op.target, op.args, op.hints = "fluxmod.windows", (op.args[0], *found), {}
-        if op.name == "type_as":
-            like = self.uncast(record.args[1])
-            op.target, op.args = "to.dtype", (op.args[0], like.dtype)
-            op.hints = {"args": [None, Size(like.dtype, ("dtype", like))]}
-        if op.name in lower.ALIASES:
-            op.target = f"{lower.ALIASES[op.name]}.{op.target.partition('.')[2]}"
-        if op.name in _TRANSPOSED and (op.name == "mT" or not op.out.dtype.is_complex):
-            op.target, op.args = "transpose.int", (op.args[0], op.out.rank - 2, op.out.rank - 1)
-        if op.name in _NEW and ("dtype" in op.kwargs or not op.out.dtype.is_floating_point):
-            # nothing of the array but its dtype, which is said
-            op.target, op.args = op.target.removeprefix("new_"), op.args[1:]
-            op.hints = {**op.hints, "args": (op.hints.get("args") or [])[1:]}
+        respell(op, record, self.uncast)
         for value in out if isinstance(out, (tuple, list)) else (out,):
             if value is not None:
                 value.producer = op

@@ -24,7 +24,7 @@ from .capture import capture
 from .classes import ClassCode
 from .emit import module_text
 from .groups import Telling, group_instances, merge_calls, same_code, telling
-from .ir import Call, Op, Param, Value, map_tree, tree_values
+from .ir import Call, Op, Param, Value, calls_of, map_tree, tree_values
 from .leaves import Leaf
 from .leaves import match as leaf_match
 from .modes import join_modes
@@ -39,6 +39,7 @@ from .partition import (
     prune,
     simplify_writes,
 )
+from .rows import mixed_rows
 from .specs import Instance, Specs
 from .standalone import standalone_text
 from .tables import Tables
@@ -133,7 +134,7 @@ class _Program:
         """Write every body; again, where calls of one module do different things."""
         self.write(root)
         calls: dict[int, list[Body]] = {}
-        for call in _calls(root):
+        for call in calls_of(root):
             if call.index in self.bodies:
                 calls.setdefault(id(call.module), []).append(self.bodies[call.index])
         for key, bodies in calls.items():
@@ -236,6 +237,8 @@ def _written(torch_module: torch.nn.Module, traces: list[Any], lost: str, option
     leaf_of, declined = _leaf_of(torch_module)
     extended = bases.find(torch_module, traces)
     graphs = [normalise(trace, torch_module, leaf_of, extended) for trace in traces]
+    if mixed := [found for each in graphs for found in mixed_rows(each.root)]:
+        raise refused(torch_module, mixed)
     for each in graphs:
         lift(each.root)
         prune(each.root)
@@ -296,12 +299,12 @@ def _assemble(
     graph, program = programs[0]
     layers: dict[str, Leaf] = {}
     extends: dict[int, Leaf] = {}
-    for call in itertools.chain.from_iterable(_calls(g.root) for g, _ in programs):
+    for call in itertools.chain.from_iterable(calls_of(g.root) for g, _ in programs):
         if call.own:
             extends.setdefault(id(call.module), call.leaf)
         elif call.leaf is not None:
             layers.setdefault(call.path, call.leaf)
-    calls = [c for c in _calls(graph.root) if not c.own]
+    calls = [c for c in calls_of(graph.root) if not c.own]
     code = {id(c.module) for c in calls if c.leaf is None and not c.chain}
     called = {id(c.module) for c in calls}
     read = {tensor for each, _ in programs for tensor in each.read}
@@ -471,7 +474,7 @@ def _leaf_of(root: torch.nn.Module) -> tuple[Callable[[torch.nn.Module], Leaf | 
 
 def _bodies_by_module(program: tuple[Any, _Program]) -> dict[int, list[Body]]:
     found: dict[int, list[Body]] = {}
-    for call in _calls(program[0].root):
+    for call in calls_of(program[0].root):
         if call.leaf is None and not call.chain:
             found.setdefault(id(call.module), []).append(program[1].bodies[call.index])
     return found
@@ -500,17 +503,10 @@ def _bottom_up(groups: list[Any], main: Instance) -> list[Any]:
     return done
 
 
-def _calls(call: Call) -> Iterator[Call]:
-    yield call
-    for item in call.items:
-        if isinstance(item, Call):
-            yield from _calls(item)
-
-
 def _missing(root: Call, module: torch.nn.Module) -> None:
     """Report every operator without a rule at once."""
     found: list[Obstacle] = []
-    for call in _calls(root):
+    for call in calls_of(root):
         for item in call.items:
             if isinstance(item, Call):
                 continue

@@ -9,8 +9,8 @@ import torch
 from fluxmod._errors import UnsupportedOpError
 from fluxmod._paths import join
 
-from .capture import CallRecord, OpRecord
 from .ir import Call, Size, Value, tree_values
+from .recording import CallRecord, OpRecord
 from .specs import plain_tensors
 from .words import Obstacle, refused
 

@@ -245,6 +245,33 @@ def test_frozen_parameters_are_still_compared(pair):
     assert "grad conv.weight" in {row.what for row in report.rows}
 
 
+def test_a_parameter_that_takes_no_part_is_left_alone():
+    """torch's optimizers pass it over, its weight decay too, and have no state for it."""
+
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.spare = torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x) + self.spare(x).argmax(-1, keepdim=True)
+
+    class Ours(nn.Module):
+        def __init__(self, *, rngs):
+            self.fc, self.spare = nn.Linear(3, 3, rngs=rngs), nn.Linear(3, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.fc(x) + self.spare(x).argmax(-1, keepdims=True)
+
+    theirs, ours = Theirs(), Ours(rngs=nnx.Rngs(0))
+    convert.to_flax(theirs, ours)
+    report = parity.check(theirs, ours, torch.randn(4, 3), options=parity.Options(levels=("L4",)))
+    assert report.passed, report.text()
+    assert [row.what for row in report.rows if "takes no part" in row.note] == [
+        f"{name}: spare.weight, spare.bias" for name in ("SGD", "Adam", "AdamW")
+    ]
+
+
 def test_the_html_page_is_self_contained_and_shows_the_fault(pair):
     theirs, ours = pair
     ours.norm.eps = 1e-4

@@ -67,6 +67,7 @@ class Embedded(nn.Module):
 
     def __init__(self, length, dim, pool=True):
         super().__init__()
+        self.length, self.dim = length, dim
         if not pool:
             length += 1
             self.token = nn.Parameter(torch.zeros(dim))

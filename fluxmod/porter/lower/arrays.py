@@ -82,15 +82,6 @@ def _logspace(s: Scope, op: Op) -> str:
     return call("jnp.logspace", *(s.number(op, i) for i in range(3)), base=repr(base))
 
 
-@lower("channel_shuffle", "native_channel_shuffle")
-def _channel_shuffle(s: Scope, op: Op) -> str:
-    """Torch's second axis is the channels."""
-    text, groups = s(op.args[0]), op.args[1]
-    rest = op.args[0].rank - 2
-    split = f"{text}.reshape({text}.shape[0], {groups}, -1, *{text}.shape[2:])"
-    return f"{split}.swapaxes(1, 2).reshape({text}.shape)" if rest >= 0 else text
-
-
 # --- numbers of an array --------------------------------------------------------------------------
 
 

@@ -57,11 +57,16 @@ def _index_put(s: Scope, op: Op) -> str:
     alone = len(masks) == 1 and sum(e is not None for e in entries) == 1
     lead = next(i for i, e in enumerate(entries) if e is not None)
     behind = value.rank - lead - masks[0].rank if alone else 0
-    if masks and isinstance(new, Value) and new.rank > behind:
+    many = isinstance(new, Value) and new.rank > behind
+    if masks and many and (not alone or lead):
         raise NotImplementedError("as many new values as a mask has True entries")
     if alone:  # compiled code needs a choice
         axes = f"[...{', None' * behind}]" if behind else ""
         old, chosen = s(value), s(new)
+        if many:
+            base = f"jnp.zeros_like({old})" if adds else old
+            text = call("ops.masked_scatter", base, f"{s(masks[0])}{axes}", chosen)
+            return f"{old} + {text}" if adds else text
         return f"jnp.where({s(masks[0])}{axes}, {f'{old} + {chosen}' if adds else chosen}, {old})"
     entries = [slice(None) if e is None else e for e in entries]
     verb = _verb(value, "add" if adds else "set")
@@ -149,6 +154,23 @@ def _on_axis(verb: str) -> Any:
 
 lower("index_add")(_on_axis("add"))
 lower("index_copy", "index_fill")(_on_axis("set"))
+
+
+@lower("nonzero")
+def _nonzero(s: Scope, op: Op) -> str:
+    return call("ops.nonzero", s(op.args[0]))
+
+
+@lower("fluxmod.places")
+def _places(s: Scope, op: Op) -> str:
+    """``torch.where(mask)``"""
+    return call("ops.nonzero", s(op.args[0]), as_tuple="True")
+
+
+@lower("fluxmod.rows")
+def _rows(s: Scope, op: Op) -> str:
+    """``x[mask]``"""
+    return call("ops.masked_rows", s(op.args[0]), s(op.args[1]))
 
 
 @lower("masked_scatter")

@@ -195,9 +195,9 @@ def _amount(s: Scope, amount: Any, hint: Any) -> str:
     return s(amount) if isinstance(amount, Size) else repr(amount)
 
 
-@lower("pixel_shuffle", "pixel_unshuffle")
-def _pixel_shuffle(s: Scope, op: Op) -> str:
-    return call(f"F.{op.name}", s(op.args[0]), s.number(op, 1))
+@lower("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
+def _shuffle(s: Scope, op: Op) -> str:
+    return call(f"F.{op.name.removeprefix('native_')}", s(op.args[0]), s.number(op, 1))
 
 
 def _interpolate(mode: str) -> Any:
