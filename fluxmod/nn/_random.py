@@ -19,7 +19,7 @@ from flax import nnx
 
 from fluxmod._errors import ReplayError
 
-__all__ = ["drawn", "keep_mask", "replay", "stream_key"]
+__all__ = ["drawn", "keep_mask", "replay", "rows_chosen", "stream_key"]
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -30,6 +30,7 @@ class _Tape:
     def __init__(self, masks: Sequence[Any]) -> None:
         self.masks = list(masks)
         self.used = 0
+        self.chosen = False  # whether arrays have rows behind those that values chose
 
     def skip_numbers(self) -> None:
         """Pass over single numbers: torch's Python drew them to decide with (LayerDrop)."""
@@ -46,6 +47,9 @@ class _Tape:
             )
         mask = jnp.asarray(self.masks[self.used])
         self.used += 1
+        more = shape[0] - len(mask) if shape and mask.ndim == len(shape) else 0
+        if self.chosen and more > 0 and mask.shape[1:] == shape[1:]:
+            mask = jnp.pad(mask, [(0, more)] + [(0, 0)] * (mask.ndim - 1), constant_values=1)
         return mask if same_order and mask.shape == shape else _reorder(mask, shape, self.used)
 
     def packed(self, shape: tuple[int, ...], rows: jax.Array) -> jax.Array:
@@ -127,6 +131,15 @@ def replay(masks: Sequence[Any]) -> Iterator[None]:
             f"replay: {tape.used} masks were used of the {len(tape.masks)} that torch drew. "
             "The modules do not call dropout equally often."
         )
+
+
+def rows_chosen() -> None:
+    """Say that the arrays to come have rows which torch's, of a size that values decide, lack.
+
+    A recorded mask may then be shorter; the rows behind the chosen ones get any.
+    """
+    if (tape := _tape.get()) is not None:
+        tape.chosen = True
 
 
 def keep_mask(

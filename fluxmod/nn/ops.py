@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._random import rows_chosen
 from .functional._distance import vector_norm
 
 __all__ = [
@@ -98,6 +99,7 @@ def masked_rows(input: jax.Array, mask: jax.Array) -> jax.Array:
     """
     if mask.dtype != bool:
         raise TypeError(f"masked_rows: expected a mask of bools, got one of {mask.dtype}.")
+    rows_chosen()
     rows = input.reshape(mask.size, *input.shape[mask.ndim :])
     (places,) = jnp.nonzero(mask.ravel(), size=mask.size, fill_value=-1)
     return rows[jnp.where(places < 0, places[:1], places)]
@@ -165,6 +167,7 @@ def nonzero(input: jax.Array, *, as_tuple: bool = False) -> Any:
     >>> jnp.zeros(3).at[places].add(jnp.ones(3)).tolist()
     [0.0, 1.0, 1.0]
     """
+    rows_chosen()
     input = jnp.atleast_1d(input) if as_tuple else input
     places = jnp.argwhere(input, size=input.size, fill_value=jnp.iinfo(jnp.int32).max)
     return tuple(places.T) if as_tuple else places

@@ -25,12 +25,18 @@ from fluxmod._transformers import as_eager, without_cache
 
 from .broadcast import vmap_as_broadcasting
 from .composite import written_out
-from .recording import CallRecord, Recorder, recording
+from .recording import CallRecord, Recorder, recording, records_of
 from .rows import is_open
+from .visits import leaks
+from .words import Obstacle, refused
 
 __all__ = ["Trace", "capture"]
 
 _TORCH = os.path.dirname(torch.__file__)
+_VISIT = (
+    "{} in a loop over what nonzero found: a compiled program visits every candidate, so a visit "
+    "may only write rows that the candidate chooses"
+)
 
 
 @dataclass(frozen=True)
@@ -244,6 +250,12 @@ def _finish(recorder: Recorder, program: Any, module: torch.nn.Module, training:
     """Say which placeholder is which parameter, buffer, constant or input."""
     from torch.export.graph_signature import InputKind
 
+    assert recorder.root is not None  # noqa: S101 - for the type checker
+    if recorder.visits:
+        found = leaks(recorder.visits, list(records_of(recorder.root)), recorder.root.out)
+        obstacles = [Obstacle("", _VISIT.format(name), where) for name, where in found]
+        if obstacles:
+            raise refused(module, list(dict.fromkeys(obstacles)))
     states: dict[torch.fx.Node, torch.Tensor] = {}
     inputs: list[torch.fx.Node] = []
     tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
@@ -265,7 +277,6 @@ def _finish(recorder: Recorder, program: Any, module: torch.nn.Module, training:
     for node, tensor in recorder.attributes.items():
         if isinstance(tensor, torch.Tensor):
             states[node] = tensor
-    assert recorder.root is not None  # noqa: S101 - for the type checker
     held: dict[torch.fx.Node, Any] = {**recorder.attributes}
     branches = {n: g.graph for n, g in held.items() if isinstance(g, torch.fx.GraphModule)}
     assumed = tuple(recorder.assumed)

@@ -18,9 +18,8 @@ from torch.utils._pytree import tree_map
 from .ir import plain_name
 from .sites import function_of, source_at
 
-__all__ = ["METHODS", "assumption", "decide", "shortcut"]
+__all__ = ["assumption", "decide", "shortcut"]
 
-METHODS = ("__bool__", "__float__", "__index__", "__int__", "item", "tolist")
 _RANDOM = ("bernoulli", "exponential", "multinomial", "normal", "rand", "uniform", "dropout")
 _GUARDS = {("all", "isfinite"): True, ("any", "isinf"): False, ("any", "isnan"): False}
 

@@ -16,7 +16,7 @@ from . import bases, leaves, overrides
 from .capture import Trace
 from .cond import cond
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
-from .recording import CallRecord, OpRecord
+from .recording import CallRecord, OpRecord, records_of
 from .repeats import cloned
 from .rows import bound, is_open
 from .running import batch_norm
@@ -29,7 +29,6 @@ from .traced import (
     is_known,
     node_dtype,
     paths_of,
-    records_of,
     same_memory,
     takes_arguments,
     values_made,

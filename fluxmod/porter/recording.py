@@ -12,22 +12,25 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 from unittest import mock
 
 import torch
-from torch.fx.experimental import proxy_tensor, symbolic_shapes
+from torch.fx.experimental import proxy_tensor
 
 from fluxmod._transformers import cast_to_their_own
 
-from .decisions import METHODS, assumption, decide, shortcut
+from .decisions import assumption, decide, shortcut
+from .questions import answered
 from .repeats import Repeats
+from .rows import is_open
 from .sites import Numbers, call_site, function_of, source_at
+from .visits import Visit, candidates
 
-__all__ = ["CallRecord", "OpRecord", "Recorder", "recording"]
+__all__ = ["CallRecord", "OpRecord", "Recorder", "recording", "records_of"]
 
 _TORCH = os.path.dirname(torch.__file__)
 _TRACER = proxy_tensor._ModuleStackTracer
@@ -65,6 +68,15 @@ class CallRecord:
     repeats: CallRecord | None = None  # the call that was traced in its place
 
 
+def records_of(record: CallRecord) -> Iterator[OpRecord]:
+    """The operators of a call and of those in it."""
+    for item in record.items:
+        if isinstance(item, CallRecord):
+            yield from records_of(item)
+        else:
+            yield item
+
+
 def _settings(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Whole numbers that a model keeps as buffers and no checkpoint has: strides, paddings."""
     saved = module.state_dict(keep_vars=True)
@@ -96,6 +108,7 @@ class Recorder:
         self.numbers = Numbers(self.node_of, self.repeats.unseen)
         self.muted = False
         self.assumed: dict[str, None] = {}
+        self.visits: list[Visit] = []
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
     def node_of(self, tensor: torch.Tensor) -> Any:
@@ -131,6 +144,29 @@ class Recorder:
         answer, name = found
         self.note(f"torch leaves `{name}` out where it changes nothing; the port keeps it", frame)
         return answer
+
+    def each(self, tensor: torch.Tensor, frame: FrameType) -> Iterator[torch.Tensor] | None:
+        """Every row that an array with a number of rows that values decide can have."""
+        if (
+            not self.stack
+            or self.tracer is None
+            or not tensor.dim()
+            or not is_open(tensor.shape[0])
+        ):
+            return None
+        node = self.node_of(tensor)
+        rows = candidates(node)
+        where, _ = self.look(frame)
+        return None if rows is None else self.visit(rows, node, where)
+
+    def visit(self, rows: list[torch.Tensor], node: Any, where: str) -> Iterator[torch.Tensor]:
+        """Hand out rows, and note which operators each leads to."""
+        for row in rows:
+            start = self.ops
+            try:
+                yield row
+            finally:
+                self.visits.append(Visit(node, start, self.ops, where))
 
     def tree(self, tree: Any) -> Any:
         """Replace tensors by their nodes in nested containers."""
@@ -350,31 +386,10 @@ def recording(recorder: Recorder) -> Iterator[None]:
     def call_module(self: Any, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
         return recorder.call_module(call, self, m, forward, args, kwargs)
 
-    def method(name: str) -> Any:
-        """What Python asks of a tensor's values, answered where no input needs to decide it."""
-        original = getattr(torch.Tensor, name)
-
-        def asked(tensor: torch.Tensor) -> Any:
-            if threading.get_ident() == owner:
-                if (known := recorder.value_of(tensor)) is not None:
-                    return getattr(known, name)()
-                if name in ("__bool__", "item"):
-                    if (kept := recorder.kept(tensor, sys._getframe(1))) is not None:
-                        return kept
-            return original(tensor)
-
-        return asked
-
-    def several(size: Any, min: int | None = None, max: int | None = None) -> None:
-        """A number of rows: a special case for none or one would have no effect on the rest."""
-        constrain(size, min=2 if min is None else min, max=max)
-
-    constrain = symbolic_shapes._constrain_range_for_size
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(symbolic_shapes, constrain.__name__, several))
-        for name in METHODS:
-            stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
-        stack.enter_context(mock.patch.object(_TRACER, "create_node", create_node))
-        stack.enter_context(cast_to_their_own())
-        stack.enter_context(mock.patch.object(_TRACER, "call_module", call_module))
+    with (
+        mock.patch.object(_TRACER, "create_node", create_node),
+        mock.patch.object(_TRACER, "call_module", call_module),
+        cast_to_their_own(),
+        answered(recorder),
+    ):
         yield

@@ -23,7 +23,6 @@ __all__ = [
     "is_random",
     "node_dtype",
     "paths_of",
-    "records_of",
     "refusal",
     "same_memory",
     "takes_arguments",
@@ -90,15 +89,6 @@ def cast_back(record: OpRecord) -> Any:
     """The array whose dtype a cast asks for, None where the source does not say."""
     hints = [*record.hints.get("args", ()), *record.hints.get("kwargs", {}).values()]
     return next((h for h in hints if isinstance(h, Size) and h.form[0] == "dtype"), None)
-
-
-def records_of(record: CallRecord) -> Any:
-    """The operators of a call and of those in it."""
-    for item in record.items:
-        if isinstance(item, CallRecord):
-            yield from records_of(item)
-        else:
-            yield item
 
 
 def writes_in_place(record: OpRecord) -> bool:

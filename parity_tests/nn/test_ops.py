@@ -136,3 +136,35 @@ def test_values_scattered_with_ties_are_torchs(reduce, include_self):
     np.testing.assert_allclose(got, want.detach(), rtol=1e-15)
     for slope, tensor in zip(slopes, tensors, strict=True):
         np.testing.assert_allclose(slope, tensor.grad, rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (2, 3, 2)])
+def test_places_come_first_and_the_rest_is_behind_every_end(shape):
+    x = np.random.default_rng(0).integers(0, 2, shape)
+    want = torch.from_numpy(np.asarray(x)).nonzero().numpy()
+    got = np.asarray(jax.jit(ops.nonzero)(x))
+    assert got.shape == (x.size, x.ndim)
+    np.testing.assert_array_equal(got[: len(want)], want)
+    assert (got[len(want) :] >= 2**31 - 1).all()
+    columns = torch.from_numpy(np.asarray(x)).nonzero(as_tuple=True)
+    for ours, theirs in zip(ops.nonzero(x, as_tuple=True), columns, strict=True):
+        np.testing.assert_array_equal(ours[: len(theirs)], theirs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 6])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_rows_under_a_mask_come_first_and_others_are_never_read(shape, count):
+    x = np.full((*shape, 2), np.nan)
+    mask = np.zeros(6, bool)
+    mask[np.random.default_rng(0).permutation(6)[:count]] = True
+    mask = mask.reshape(shape)
+    x[mask] = np.arange(2.0 * count).reshape(count, 2)
+    got = np.asarray(jax.jit(ops.masked_rows)(x, mask))
+    assert got.shape == (6, 2)
+    np.testing.assert_array_equal(got[:count], x[mask])
+    assert count == 0 or not np.isnan(got).any()
+
+
+def test_rows_are_chosen_by_bools():
+    with pytest.raises(TypeError, match="masked_rows: expected a mask of bools, got one of int"):
+        ops.masked_rows(np.ones(3), np.ones(3, int))

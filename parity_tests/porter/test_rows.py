@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,34 @@ class Mixtral(Router):
             state = x[None, top_x].reshape(-1, dim)
             final.index_add_(0, top_x, expert(state) * weights[top_x, idx, None])
         return final.reshape(batch, length, dim)
+
+
+class Hit(Router):
+    """As transformers has it: a loop over the experts that anybody wants."""
+
+    def chosen(self, number):
+        return self.experts[number]
+
+    def forward(self, x):
+        shape = x.shape
+        x = x.view(-1, DIM)
+        weights, chosen = self.route(x)
+        final = torch.zeros_like(x)
+        mask = F.one_hot(chosen, num_classes=EXPERTS).permute(2, 1, 0)
+        for expert_idx in torch.greater(mask.sum(dim=(-1, -2)), 0).nonzero():
+            idx, top_x = torch.where(mask[expert_idx].squeeze(0))
+            rows = self.chosen(expert_idx)(x[top_x]) * weights[top_x, idx, None]
+            final.index_add_(0, top_x, rows.to(x.dtype))
+        return final.view(shape)
+
+
+class HitByName(Hit):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleDict({f"expert_{i}": e for i, e in enumerate(self.experts)})
+
+    def chosen(self, number):
+        return self.experts[f"expert_{number[0]}"]
 
 
 class Deepseek(Router):
@@ -90,6 +120,14 @@ class Adapters(nn.Module):
         return new
 
 
+class Dropped(Adapters):
+    """Torch draws a mask for the rows of each language alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Sequential(nn.LayerNorm(DIM), nn.Dropout(0.3))
+
+
 class TwoStreams(nn.Module):
     """Higgs Audio's: tokens of text and of sound go through layers of their own, and add up."""
 
@@ -117,7 +155,9 @@ class Clipped(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("make", [Mixtral, Deepseek, Assigned, Adapters, TwoStreams, Clipped])
+@pytest.mark.parametrize(
+    "make", [Mixtral, Hit, HitByName, Deepseek, Assigned, Adapters, TwoStreams, Clipped]
+)
 def test_rows_that_values_choose(make):
     torch.manual_seed(0)
     model, x = make(), torch.randn(3, 5, DIM)
@@ -127,11 +167,14 @@ def test_rows_that_values_choose(make):
     parity.check(model, ported, other, options=parity.Options(levels=("L1", "L2"))).require()
 
 
-@pytest.mark.parametrize("rows", [torch.zeros(2, 5, DIM), torch.ones(2, 5, DIM)])
-@pytest.mark.parametrize("make", [Assigned, Adapters])
-def test_no_row_at_all_and_every_row(make, rows):
+ALIKE = [(Hit, 1), *itertools.product([Assigned, Adapters], (0, 1))]
+
+
+@pytest.mark.parametrize(("make", "number"), ALIKE)
+def test_experts_that_nobody_wants(make, number):
+    """All rows are equal, so some get every row and some none."""
     torch.manual_seed(0)
-    model = make()
+    model, rows = make(), torch.full((2, 5, DIM), float(number))
     ported = porter.port(model, torch.randn(3, 5, DIM))
     parity.check(model, ported, rows, options=parity.Options(levels=("L1", "L2"))).require()
 
@@ -195,4 +238,30 @@ class Mixed(nn.Module):
 @pytest.mark.parametrize("make", [Mean, Given, ByNumber, Joined, Turned, Moved, Mixed])
 def test_what_counts_or_mixes_the_rows_is_refused(make):
     with pytest.raises(UnsupportedOpError, match="depends? on values"):
+        porter.port(make(), torch.randn(3, 5, DIM))
+
+
+class Summed(Hit):
+    """Every expert that somebody wants sees all rows: a visit to one nobody wants would count."""
+
+    def forward(self, x):
+        total = x.new_zeros(())
+        for expert_idx in (x.mean((0, 1))[:EXPERTS] > 0).nonzero():
+            total = total + self.chosen(expert_idx)(x).mean()
+        return total
+
+
+class OtherRows(Hit):
+    def forward(self, x):
+        x = x.view(-1, DIM)
+        final = torch.zeros_like(x)
+        for expert_idx in (x.mean(0)[:EXPERTS] > 0).nonzero():
+            (places,) = torch.where(x[:, 0] > 0)
+            final.index_add_(0, places, self.chosen(expert_idx)(x[places]))
+        return final
+
+
+@pytest.mark.parametrize("make", [Summed, OtherRows])
+def test_a_visit_that_would_count_is_refused(make):
+    with pytest.raises(UnsupportedOpError, match="visits every candidate"):
         porter.port(make(), torch.randn(3, 5, DIM))
