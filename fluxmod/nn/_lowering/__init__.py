@@ -5,6 +5,7 @@ from __future__ import annotations
 from .conv import conv_general as conv_general
 from .conv_transposed import TransposedShape as TransposedShape
 from .conv_transposed import conv_transposed as conv_transposed
+from .products import rows_times as rows_times
 from .windows import Windows as Windows
 from .windows import window_max as window_max
 from .windows import window_sum as window_sum
@@ -14,6 +15,7 @@ __all__ = [
     "Windows",
     "conv_general",
     "conv_transposed",
+    "rows_times",
     "window_max",
     "window_sum",
 ]

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.lax import optimization_barrier
 
+from .products import rows_times
+
 __all__ = ["as_columns", "as_matmul", "by_shifts", "in_blocks", "shifted"]
 
 BLOCK = 32
@@ -44,7 +46,7 @@ def as_columns(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> j
 def _product(rows: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
     wide = jnp.promote_types(rows.dtype, jnp.float32) if _is_half(rows) else None
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    product = jnp.matmul(rows, matrix, precision=precision, preferred_element_type=wide)
+    product = rows_times(rows, matrix, precision=precision, preferred_element_type=wide)
     return product.astype(rows.dtype)
 
 

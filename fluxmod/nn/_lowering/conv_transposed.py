@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .conv import MOST_SHIFTS
+from .products import rows_times
 
 __all__ = ["TransposedShape", "conv_transposed"]
 
@@ -128,6 +129,6 @@ def _tap_by_tap(
         low = [d * i - p for i, (_, _, _, p, d) in zip(tap, rows, strict=True)]
         high = [size - a - (n - 1) * s - 1 for a, (n, size, s, _, _) in zip(low, rows, strict=True)]
         config = [(a, b, s - 1) for a, b, s in zip(low, high, shape.strides, strict=True)]
-        product = jnp.matmul(x, kernel[tap].T, precision=precision)
+        product = rows_times(x, kernel[tap].T, precision=precision)
         total = total + lax.pad(product, zero, [(0, 0, 0), *config, (0, 0, 0)])
     return total

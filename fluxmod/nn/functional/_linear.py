@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fluxmod.nn._lowering import rows_times
+
 from ._half import add_bias
 
 __all__ = ["bilinear", "linear"]
@@ -31,7 +33,7 @@ def linear(
             f"linear: expected {kernel.shape[0]} features on the last axis, got shape "
             f"{tuple(input.shape)}."
         )
-    product = jnp.matmul(input, kernel, precision=precision)
+    product = rows_times(input, kernel, precision=precision)
     return add_bias(product, bias)
 
 
