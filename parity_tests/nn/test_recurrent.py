@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from jax.test_util import check_grads
 
 from fluxmod import convert, nn
 from fluxmod.nn.utils import rnn
@@ -58,6 +59,48 @@ def test_packed_sequences(name, batch_first):
     have |= {f"hidden {i}": h for i, h in enumerate(got_hidden)}
     same(have, want)
     assert got_lengths.tolist() == lengths.tolist() == LENGTHS
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_gradients_of_weights_leave_the_padding_out(name):
+    theirs, ours = pair(name, num_layers=2, bidirectional=True)
+    x = np.random.default_rng(0).standard_normal((6, 4, 5))
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.from_numpy(x), torch.tensor(LENGTHS), enforce_sorted=False
+    )
+    (theirs(packed)[0].data ** 2).sum().backward()
+    graphdef, weights, rest = nnx.split(ours, nnx.Param, ...)
+
+    def total(weights):
+        model = nnx.merge(graphdef, weights, rest, copy=True)
+        out, _ = model(rnn.pack_padded_sequence(x, jnp.asarray(LENGTHS), enforce_sorted=False))
+        return (rnn.pad_packed_sequence(out, total_length=6)[0] ** 2).sum()
+
+    slopes = nnx.merge(graphdef, jax.jit(jax.grad(total))(weights), rest, copy=True)
+    same(convert.to_torch(slopes), {k: p.grad for k, p in theirs.named_parameters()})
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_derivatives_of_both_orders_in_both_directions(name, lengths):
+    _, ours = pair(name)
+    graphdef, weights, rest = nnx.split(ours, nnx.Param, ...)
+    x = np.random.default_rng(0).standard_normal((6, 4, 5))
+
+    @jax.jit
+    def total(weights, x):
+        model = nnx.merge(graphdef, weights, rest, copy=True)
+        if lengths is None:
+            out, hidden = model(x)
+        else:
+            packed = rnn.pack_padded_sequence(x, jnp.asarray(lengths), enforce_sorted=False)
+            out, hidden = model(packed)
+            out = rnn.pad_packed_sequence(out, total_length=6)[0]
+        return jnp.tanh(out).sum() + sum((h**2).sum() for h in states(hidden))
+
+    check_grads(total, (weights, jnp.asarray(x)), order=2, modes=("fwd", "rev"), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("x64")
