@@ -27,7 +27,7 @@ class Answers(Protocol):
     def kept(self, tensor: torch.Tensor, frame: FrameType) -> bool | None:
         """The answer with which an array is kept that Python would leave out if it did nothing."""
 
-    def each(self, tensor: torch.Tensor, frame: FrameType) -> Iterator[torch.Tensor] | None:
+    def each(self, tensor: torch.Tensor) -> Iterator[torch.Tensor] | None:
         """Every row that an array with a number of rows that values decide can have."""
 
 
@@ -62,7 +62,7 @@ def answered(answers: Answers) -> Iterator[None]:
     def visited(tensor: torch.Tensor) -> Any:
         """``for row in array``"""
         if threading.get_ident() == owner:
-            if (rows := answers.each(tensor, sys._getframe(1))) is not None:
+            if (rows := answers.each(tensor)) is not None:
                 return rows
         return iterate(tensor)
 

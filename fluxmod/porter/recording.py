@@ -145,7 +145,7 @@ class Recorder:
         self.note(f"torch leaves `{name}` out where it changes nothing; the port keeps it", frame)
         return answer
 
-    def each(self, tensor: torch.Tensor, frame: FrameType) -> Iterator[torch.Tensor] | None:
+    def each(self, tensor: torch.Tensor) -> Iterator[torch.Tensor] | None:
         """Every row that an array with a number of rows that values decide can have."""
         if (
             not self.stack
@@ -156,17 +156,17 @@ class Recorder:
             return None
         node = self.node_of(tensor)
         rows = candidates(node)
-        where, _ = self.look(frame)
-        return None if rows is None else self.visit(rows, node, where)
+        return None if rows is None else self.visit(rows, node)
 
-    def visit(self, rows: list[torch.Tensor], node: Any, where: str) -> Iterator[torch.Tensor]:
+    def visit(self, rows: list[torch.Tensor], node: Any) -> Iterator[torch.Tensor]:
         """Hand out rows, and note which operators each leads to."""
-        for row in rows:
+        for number, row in enumerate(rows):
             start = self.ops
             try:
                 yield row
             finally:
-                self.visits.append(Visit(node, start, self.ops, where))
+                visit = Visit(node, self.node_of(row), number, start, self.ops)
+                self.visits.append(visit)
 
     def tree(self, tree: Any) -> Any:
         """Replace tensors by their nodes in nested containers."""

@@ -6,7 +6,7 @@ the same if a visit only writes rows that the candidate chooses: one that was no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,10 @@ class Visit:
     """The operators from ``start`` to ``end``, in the order of tracing, belong to one candidate."""
 
     found: torch.fx.Node  # what nonzero gave
+    row: torch.fx.Node | None  # the candidate
+    number: int  # its value
     start: int
     end: int
-    where: str
 
 
 def candidates(node: torch.fx.Node | None) -> list[Any] | None:
@@ -56,51 +57,56 @@ def leaks(visits: Iterable[Visit], records: list[Any], results: Any) -> Iterator
         records: every operator of the trace.
         results: what the model returns.
     """
-    users: dict[torch.fx.Node, list[Any]] = {}
-    for record in records:
-        for node in nodes_of((record.args, record.kwargs)):
-            users.setdefault(node, []).append(record)
+    made = {record.node: record for record in records}
+    inputs = {record.node: nodes_of((record.args, record.kwargs)) for record in records}
+    users: dict[Any, list[Any]] = {}
+    for node, sources in inputs.items():
+        for source in sources:
+            users.setdefault(source, []).append(node)
     returned = set(nodes_of(results))
     for visit in visits:
-        inside = [r for r in records if visit.start <= r.order < visit.end]
-        own = {record.node for record in inside}
-        basis = _ancestors(visit.found)
-        for record in inside:
-            name, later = plain_name(record.node.target), users.get(record.node, ())
-            escapes = record.node in returned or any(user not in inside for user in later)
-            changes = name.endswith("_") and not set(nodes_of(record.args[:1])) & own
-            if (escapes or changes) and not _writes_own_rows(record.node, name, own, basis):
-                yield name, record.where
+        own = {node for node, record in made.items() if visit.start <= record.order < visit.end}
+        basis = _behind(visit.found, inputs)
+        for node in own:
+            name = plain_name(node.target)
+            if name.startswith("sym_") or not isinstance(node.target, torch._ops.OpOverload):
+                continue
+            escapes = node in returned or any(user not in own for user in users.get(node, ()))
+            changes = name.endswith("_") and not set(inputs[node][:1]) & own
+            if (escapes or changes) and not _writes_own_rows(node, visit, own, basis, inputs):
+                yield name, made[node].where
 
 
-def _writes_own_rows(node: torch.fx.Node, name: str, own: set[Any], basis: set[Any]) -> bool:
-    """Whether an operator writes at places that come from what the loop is about."""
-    if name not in _WRITES:
+def _writes_own_rows(node: Any, visit: Visit, own: set[Any], basis: set[Any], inputs: Any) -> bool:
+    """Whether an operator writes at places that the candidate chooses, from what was searched."""
+    if plain_name(node.target) not in _WRITES:
         return False
-    behind = _ancestors(node, own)
+    within = {n: [s for s in inputs[n] if s in own] for n in own}
+    behind = _behind(node, within)
     places = [n for n in behind if plain_name(n.target) in _PLACES and len(n.args) == 1]
-    return bool(places) and all(
-        any(n in basis for n in _entries_behind(place, own)) for place in places
-    )
+    masks = [n for n in inputs[node] if n.meta["val"].dtype == torch.bool]
+    for place in places or masks:
+        steps = {place, *_behind(place, within)}
+        sources = {s for step in steps for s in inputs.get(step, ())} | {place}
+        chosen = visit.row in sources or any(_is_picked(s, visit.number) for s in steps & own)
+        if not chosen or not sources & basis:
+            return False
+    return bool(places or masks)
 
 
-def _entries_behind(place: torch.fx.Node, own: set[Any]) -> set[Any]:
-    """What outside of a visit the places in it are found in."""
-    return {
-        source
-        for node in (place, *_ancestors(place, own))
-        for source in node.all_input_nodes
-        if source not in own
-    }
+def _is_picked(node: Any, number: int) -> bool:
+    """``mask[3]``, or ``chosen == 3``."""
+    place = {"select": 2, "eq": 1}.get(plain_name(node.target))
+    return place is not None and node.args[place : place + 1] == (number,)
 
 
-def _ancestors(node: torch.fx.Node, among: set[Any] | None = None) -> set[Any]:
-    """Everything that a node is made from; only what is ``among`` some, if given."""
+def _behind(node: Any, inputs: Mapping[Any, list[Any]]) -> set[Any]:
+    """Everything that a node is made from."""
     found: set[Any] = set()
     rest = [node]
     while rest:
-        for source in rest.pop().all_input_nodes:
-            if source not in found and (among is None or source in among):
+        for source in inputs.get(rest.pop(), ()):
+            if source not in found:
                 found.add(source)
                 rest.append(source)
     return found

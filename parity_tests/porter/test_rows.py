@@ -75,6 +75,19 @@ class HitByName(Hit):
         return self.experts[f"expert_{number[0]}"]
 
 
+class HitByNumber(Hit):
+    """The number of an expert as Python's, and the best expert alone."""
+
+    def forward(self, x):
+        x = x.flatten(0, 1)
+        final = torch.zeros_like(x)
+        best = F.one_hot(self.gate(x).argmax(-1), EXPERTS)
+        for number in (best.sum(0) > 0).nonzero().squeeze(-1):
+            (places,) = torch.where(best[:, int(number)])
+            final[places] = self.chosen(int(number))(x[places])
+        return final
+
+
 class Deepseek(Router):
     """As DeepSeek's first code had it in training: rows of each expert by a mask."""
 
@@ -167,7 +180,7 @@ def test_rows_that_values_choose(make):
     parity.check(model, ported, other, options=parity.Options(levels=("L1", "L2"))).require()
 
 
-ALIKE = [(Hit, 1), *itertools.product([Assigned, Adapters], (0, 1))]
+ALIKE = [(Hit, 1), (HitByNumber, 1), *itertools.product([Assigned, Adapters], (0, 1))]
 
 
 @pytest.mark.parametrize(("make", "number"), ALIKE)
