@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ._random import RandomSource, drawn
 
-__all__ = ["bernoulli", "exponential", "normal", "uniform"]
+__all__ = ["bernoulli", "exponential", "normal", "permutation", "randint", "uniform"]
 
 
 def bernoulli(
@@ -77,6 +77,39 @@ def normal(
         return jax.random.normal(key, shape, kind) * std + mean
 
     return _sampled(rngs, draw, shape, dtype, "normal")
+
+
+def permutation(rngs: RandomSource, n: int) -> jax.Array:
+    """The numbers from 0 to below ``n`` in random order; the twin of ``torch.randperm``.
+
+    >>> sorted(permutation(jax.random.key(0), 3).tolist())
+    [0, 1, 2]
+    """
+    draw = drawn(rngs, lambda key: jax.random.permutation(key, n), (n,), who="permutation")
+    return draw.astype(int)
+
+
+def randint(
+    rngs: RandomSource,
+    shape: tuple[int, ...],
+    low: jax.Array | int,
+    high: jax.Array | int,
+    dtype: jnp.dtype | None = None,
+) -> jax.Array:
+    """Whole numbers from ``low`` to below ``high``; the twin of ``torch.randint``.
+
+    Args:
+        low, high: the bounds. The others as in ``bernoulli``; the default integer type is JAX's.
+
+    >>> randint(jax.random.key(0), (2, 3), 4, 5).tolist()
+    [[4, 4, 4], [4, 4, 4]]
+    """
+    kind = jax.dtypes.canonicalize_dtype(int if dtype is None else dtype)
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, shape, low, high, kind)
+
+    return drawn(rngs, draw, shape, who="randint").astype(kind)
 
 
 def uniform(

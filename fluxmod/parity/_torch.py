@@ -23,8 +23,8 @@ __all__ = ["Recorder", "record_masks", "run_torch", "to_tensor"]
 
 
 _SAMPLED = (
-    "aten::exponential_", "aten::normal_", "aten::rand", "aten::rand_like", "aten::randn",
-    "aten::randn_like", "aten::uniform_",
+    "aten::exponential_", "aten::normal_", "aten::rand", "aten::rand_like", "aten::randint",
+    "aten::randn", "aten::randn_like", "aten::randperm", "aten::uniform_",
 )  # fmt: skip
 
 

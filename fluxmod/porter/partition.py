@@ -45,6 +45,7 @@ _SIZES = {
     "new_full": 1,
     "randn": 0,
     "rand": 0,
+    "randint": 2,
     "unflatten": 2,
     "roll": 1,
     "layer_norm": 1,

@@ -37,6 +37,9 @@ def respell(op: Op, record: OpRecord, uncast: Callable[[Any], Any]) -> None:
         like = uncast(record.args[1])
         op.target, op.args = "to.dtype", (op.args[0], like.dtype)
         op.hints = {"args": [None, Size(like.dtype, ("dtype", like))]}
+    if op.target == "randint.default":  # without the lower bound
+        op.target, op.args = "randint.low", (0, *op.args)
+        op.hints = {**op.hints, "args": [None, *op.hints.get("args", ())]}
     if op.name in lower.ALIASES:
         op.target = f"{lower.ALIASES[op.name]}.{op.target.partition('.')[2]}"
     if op.name in _TRANSPOSED and (op.name == "mT" or not op.out.dtype.is_complex):

@@ -40,6 +40,20 @@ def test_samples_have_their_moments():
     assert abs(draws.std() - 0.5) < 0.02
 
 
+def test_whole_numbers_fill_their_range_and_an_order_has_each_once():
+    draws = np.asarray(random.randint(nnx.Rngs(0), (5_000,), -2, 3))
+    values, counts = np.unique(draws, return_counts=True)
+    assert values.tolist() == [-2, -1, 0, 1, 2]
+    assert abs(counts / 1_000 - 1).max() < 0.15
+    assert random.randint(nnx.Rngs(0), (2,), 0, 9, jnp.uint8).dtype == jnp.uint8
+    orders = {tuple(random.permutation(nnx.Rngs(seed), 4).tolist()) for seed in range(20)}
+    assert len(orders) > 5
+    assert {tuple(sorted(order)) for order in orders} == {(0, 1, 2, 3)}
+    with replay([np.array([2, 0, 1]), np.array([[5, 6]])]):
+        assert random.permutation(None, 3).tolist() == [2, 0, 1]
+        assert random.randint(None, (1, 2), 0, 9).tolist() == [[5, 6]]
+
+
 @pytest.mark.parametrize("function", [random.exponential, random.normal, random.uniform])
 def test_the_dtype_asked_for(function):
     assert function(nnx.Rngs(0), (3,), jnp.bfloat16).dtype == jnp.bfloat16

@@ -70,6 +70,7 @@ NO_VALUES = {
             "normal[in_place]",
             "normal[number_mean]",
             "rand_like",
+            "randint",
             "randn",
             "randn_like",
             "uniform",

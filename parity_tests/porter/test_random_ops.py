@@ -50,7 +50,22 @@ class Gumbel(nn.Module):
         return scores.softmax(-1)
 
 
-@pytest.mark.parametrize(("make", "shape"), [(Drops, (2, 3, 5, 7)), (Gumbel, (2, 6))])
+class Sampled(nn.Module):
+    """Keys that are drawn, as Informer's, and rows in another order, as in mixup."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x):
+        keys = x[:, torch.randint(0, x.shape[1], (3,))]
+        shift = torch.randint(4, (x.shape[0], 1, 1), dtype=torch.int32)
+        return self.fc(keys + shift) + self.fc(x[torch.randperm(x.shape[0])][:, :3])
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(Sampled, (3, 7, 6)), (Drops, (2, 3, 5, 7)), (Gumbel, (2, 6))]
+)
 def test_what_torch_draws_is_replayed_in_training(make, shape):
     torch.manual_seed(0)
     theirs, x = make(), torch.randn(shape)

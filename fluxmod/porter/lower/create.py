@@ -8,7 +8,7 @@ import torch
 
 from fluxmod.porter.ir import Op, Value
 
-from ._table import DTYPES, Scope, call, given, lower
+from ._table import DTYPES, Scope, call, given, lower, tuple_text
 
 
 def _dtype(s: Scope, op: Op) -> str:
@@ -122,9 +122,19 @@ def _random(s: Scope, op: Op) -> str:
     if op.name.endswith("_like"):
         text = s(op.args[0])
         return call(f"random.{function}", s.rngs(), f"{text}.shape", f"{text}.dtype")
-    sizes = s.sizes(op, 0)
-    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-    return call(f"random.{function}", s.rngs(), shape, _dtype(s, op))
+    return call(f"random.{function}", s.rngs(), tuple_text(s.sizes(op, 0)), _dtype(s, op))
+
+
+@lower("randint")
+def _randint(s: Scope, op: Op) -> str:
+    dtype = None if op.out.dtype == torch.int64 else DTYPES[op.out.dtype]
+    bounds = s.number(op, 0), s.number(op, 1)
+    return call("random.randint", s.rngs(), tuple_text(s.sizes(op, 2)), *bounds, dtype=dtype)
+
+
+@lower("randperm")
+def _randperm(s: Scope, op: Op) -> str:
+    return call("random.permutation", s.rngs(), s.number(op, 0))
 
 
 _FILLS = {
