@@ -27,15 +27,15 @@ from .broadcast import vmap_as_broadcasting
 from .composite import written_out
 from .recording import CallRecord, Recorder, recording, records_of
 from .rows import is_open
-from .visits import leaks
+from .spans import leaks
 from .words import Obstacle, refused
 
 __all__ = ["Trace", "capture"]
 
 _TORCH = os.path.dirname(torch.__file__)
-_VISIT = (
-    "{} in a loop over what nonzero found: a compiled program visits every candidate, so a visit "
-    "may only write rows that the candidate chooses"
+_ALWAYS = (
+    "{} among statements that torch skips where nothing is found (if mask.any(), or a loop over "
+    "nonzero): a compiled program runs them always, so they may only write the rows in question"
 )
 
 
@@ -251,9 +251,11 @@ def _finish(recorder: Recorder, program: Any, module: torch.nn.Module, training:
     from torch.export.graph_signature import InputKind
 
     assert recorder.root is not None  # noqa: S101 - for the type checker
-    if recorder.visits:
-        found = leaks(recorder.visits, list(records_of(recorder.root)), recorder.root.out)
-        obstacles = [Obstacle("", _VISIT.format(name), where) for name, where in found]
+    if recorder.spans or recorder.unclear:
+        recorder.leave_branches(None)
+        found = list(leaks(recorder.spans, list(records_of(recorder.root)), recorder.root.out))
+        found += [("a question", where) for where in recorder.unclear]
+        obstacles = [Obstacle("", _ALWAYS.format(name), where) for name, where in found]
         if obstacles:
             raise refused(module, list(dict.fromkeys(obstacles)))
     states: dict[torch.fx.Node, torch.Tensor] = {}

@@ -27,6 +27,9 @@ class Answers(Protocol):
     def kept(self, tensor: torch.Tensor, frame: FrameType) -> bool | None:
         """The answer with which an array is kept that Python would leave out if it did nothing."""
 
+    def sized(self, question: torch.SymBool, answer: bool, frame: FrameType) -> None:
+        """Python has asked about sizes, and torch said that."""
+
     def each(self, tensor: torch.Tensor) -> Iterator[torch.Tensor] | None:
         """Every row that an array with a number of rows that values decide can have."""
 
@@ -36,7 +39,7 @@ def answered(answers: Answers) -> Iterator[None]:
     """While torch traces in this thread, answer the questions that no input needs to decide."""
     owner = threading.get_ident()
     write, iterate = torch.Tensor.__format__, torch.Tensor.__iter__
-    constrain = symbolic_shapes._constrain_range_for_size
+    constrain, decide = symbolic_shapes._constrain_range_for_size, torch.SymBool.__bool__
 
     def method(name: str) -> Any:
         original = getattr(torch.Tensor, name)
@@ -66,6 +69,13 @@ def answered(answers: Answers) -> Iterator[None]:
                 return rows
         return iterate(tensor)
 
+    def decided(question: torch.SymBool) -> bool:
+        """``if rows.shape[0] > 0``"""
+        answer = decide(question)
+        if threading.get_ident() == owner:
+            answers.sized(question, answer, sys._getframe(1))
+        return answer
+
     def several(size: Any, min: int | None = None, max: int | None = None) -> None:
         """A number of rows: a special case for none or one would have no effect on the rest."""
         constrain(size, min=2 if min is None else min, max=max)
@@ -75,5 +85,6 @@ def answered(answers: Answers) -> Iterator[None]:
             stack.enter_context(mock.patch.object(torch.Tensor, name, method(name)))
         stack.enter_context(mock.patch.object(torch.Tensor, "__format__", formatted))
         stack.enter_context(mock.patch.object(torch.Tensor, "__iter__", visited))
+        stack.enter_context(mock.patch.object(torch.SymBool, "__bool__", decided))
         stack.enter_context(mock.patch.object(symbolic_shapes, constrain.__name__, several))
         yield

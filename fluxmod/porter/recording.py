@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,11 +25,13 @@ from torch.fx.experimental import proxy_tensor
 from fluxmod._transformers import cast_to_their_own
 
 from .decisions import assumption, decide, shortcut
+from .guards import guarded, mask_asked
+from .ir import nodes_of
 from .questions import answered
 from .repeats import Repeats
 from .rows import is_open
 from .sites import Numbers, call_site, function_of, source_at
-from .visits import Visit, candidates
+from .spans import Branch, Span, Visit, ancestors, candidates
 
 __all__ = ["CallRecord", "OpRecord", "Recorder", "recording", "records_of"]
 
@@ -68,9 +71,9 @@ class CallRecord:
     repeats: CallRecord | None = None  # the call that was traced in its place
 
 
-def records_of(record: CallRecord) -> Iterator[OpRecord]:
+def records_of(record: CallRecord | None) -> Iterator[OpRecord]:
     """The operators of a call and of those in it."""
-    for item in record.items:
+    for item in record.items if record is not None else ():
         if isinstance(item, CallRecord):
             yield from records_of(item)
         else:
@@ -108,7 +111,9 @@ class Recorder:
         self.numbers = Numbers(self.node_of, self.repeats.unseen)
         self.muted = False
         self.assumed: dict[str, None] = {}
-        self.visits: list[Visit] = []
+        self.spans: list[Span] = []  # statements that torch runs for rows that values choose
+        self.unclear: list[str] = []  # where a number of rows decides about other statements
+        self.branches: list[Branch] = []  # those of them that are being executed
         self.held: list[Any] = []  # tensors alive: their ids must not be used again
 
     def node_of(self, tensor: torch.Tensor) -> Any:
@@ -140,10 +145,42 @@ class Recorder:
         if not self.stack or self.tracer is None or (node := self.node_of(tensor)) is None:
             return None
         if (found := shortcut(node, frame)) is None:
-            return None
+            return self.taken(node, frame)
         answer, name = found
         self.note(f"torch leaves `{name}` out where it changes nothing; the port keeps it", frame)
         return answer
+
+    def taken(self, node: torch.fx.Node, frame: FrameType) -> bool | None:
+        """The answer with which statements run that torch skips where a mask chooses nothing."""
+        if (asked := mask_asked(node)) is None:
+            return None
+        mask, answer = asked
+        if (lines := guarded(frame, answer)) is None:
+            return None
+        self.enter(Branch(self.ops, self.ops, mask, None, frame, lines))
+        return answer
+
+    def sized(self, question: torch.SymBool, answer: bool, frame: FrameType) -> None:
+        """Watch statements that run because some rows were found, and torch skips if none are."""
+        about_rows = re.search(r"\bu\d+\b", str(question.node.expr))
+        if not self.stack or not about_rows or not is_written(frame):
+            return
+        if (lines := guarded(frame, answer)) is None:
+            where, _ = self.look(frame)
+            self.unclear.append(where)
+        else:
+            self.enter(Branch(self.ops, self.ops, None, question, frame, lines))
+
+    def enter(self, branch: Branch) -> None:
+        """Watch the operators of a branch until it is over."""
+        self.branches.append(branch)
+        self.spans.append(branch)
+
+    def leave_branches(self, frame: FrameType | None) -> None:
+        """End the branches that are over when the next operator comes."""
+        for branch in [b for b in self.branches if not b.runs(frame)]:
+            branch.end, branch.frame = self.ops, None
+            self.branches.remove(branch)
 
     def each(self, tensor: torch.Tensor) -> Iterator[torch.Tensor] | None:
         """Every row that an array with a number of rows that values decide can have."""
@@ -165,8 +202,9 @@ class Recorder:
             try:
                 yield row
             finally:
-                visit = Visit(node, self.node_of(row), number, start, self.ops)
-                self.visits.append(visit)
+                made = {r.node: nodes_of((r.args, r.kwargs)) for r in records_of(self.root)}
+                basis = ancestors(node, made)
+                self.spans.append(Visit(start, self.ops, self.node_of(row), number, basis))
 
     def tree(self, tree: Any) -> Any:
         """Replace tensors by their nodes in nested containers."""
@@ -266,6 +304,7 @@ class Recorder:
         elif self.muted:
             node.meta["repeated"] = True
         elif node.op != "output" and self.stack:
+            self.leave_branches(sys._getframe(2) if self.branches else None)
             record = OpRecord(node, node.args, dict(node.kwargs), order=self.ops)
             self.ops += 1
             self.stack[-1].items.append(record)
@@ -342,6 +381,13 @@ class Recorder:
             else:
                 found.append(self.numbers.evaluate(frame, element))
         return found
+
+
+def is_written(frame: FrameType) -> bool:
+    """Whether a frame runs a user's source."""
+    name = frame.f_code.co_filename
+    ours = name.startswith((_TORCH, os.path.dirname(__file__)))
+    return not ours and function_of(frame.f_code) is not None
 
 
 def _linetext(frame: FrameType) -> str:

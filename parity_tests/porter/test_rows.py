@@ -88,6 +88,42 @@ class HitByNumber(Hit):
         return final
 
 
+class MakeMoE(Router):
+    """As tutorials have it: a mask for each expert, which is skipped if nobody wants it."""
+
+    def forward(self, x):
+        probabilities, chosen = self.route(x)
+        gates = torch.zeros(*x.shape[:-1], EXPERTS, dtype=x.dtype).scatter(
+            -1, chosen, probabilities
+        )
+        final = torch.zeros_like(x)
+        flat_x, flat_gates = x.view(-1, DIM), gates.view(-1, EXPERTS)
+        for i, expert in enumerate(self.experts):
+            mask = (chosen == i).any(dim=-1)
+            flat_mask = mask.view(-1)
+            if flat_mask.any():
+                out = expert(flat_x[flat_mask])
+                weighted = out * flat_gates[flat_mask, i].unsqueeze(1)
+                final[mask] += weighted.squeeze(1)
+        return final
+
+
+class Skipping(Router):
+    """The same with ``continue``, and a count."""
+
+    def forward(self, x):
+        x = x.view(-1, DIM)
+        final = torch.zeros_like(x)
+        best = self.gate(x).argmax(-1)
+        for i, expert in enumerate(self.experts):
+            mask = best == i
+            if mask.sum() == 0:
+                continue
+            rows = expert(x[mask])
+            final[mask] = rows + 1
+        return final
+
+
 class Deepseek(Router):
     """As DeepSeek's first code had it in training: rows of each expert by a mask."""
 
@@ -180,7 +216,13 @@ def test_rows_that_values_choose(make):
     parity.check(model, ported, other, options=parity.Options(levels=("L1", "L2"))).require()
 
 
-ALIKE = [(Hit, 1), (HitByNumber, 1), *itertools.product([Assigned, Adapters], (0, 1))]
+ALIKE = [
+    (Hit, 1),
+    (HitByNumber, 1),
+    (MakeMoE, 1),
+    (Skipping, 1),
+    *itertools.product([Assigned, Adapters], (0, 1)),
+]
 
 
 @pytest.mark.parametrize(("make", "number"), ALIKE)
@@ -274,7 +316,55 @@ class OtherRows(Hit):
         return final
 
 
-@pytest.mark.parametrize("make", [Summed, OtherRows])
+class Counting(Router):
+    """How many experts are wanted."""
+
+    def forward(self, x):
+        x = x.view(-1, DIM)
+        final, wanted = torch.zeros_like(x), 0
+        for i, expert in enumerate(self.experts):
+            mask = self.gate(x).argmax(-1) == i
+            if mask.any():
+                final[mask] = expert(x[mask])
+                wanted = wanted + self.gate.weight.sum()
+        return final * wanted
+
+
+class CountingRows(Router):
+    def forward(self, x):
+        x = x.view(-1, DIM)
+        final = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            (places,) = torch.where(self.gate(x).argmax(-1) == i)
+            if places.numel() > 0:
+                final = final.index_add(0, places, expert(x[places])) + 1
+        return final
+
+
+class Otherwise(Router):
+    def forward(self, x):
+        x = x.view(-1, DIM)
+        final = torch.zeros_like(x)
+        (places,) = torch.where(self.gate(x).argmax(-1) == 0)
+        if places.numel() > 0:
+            final[places] = self.experts[0](x[places])
+        else:
+            final = final + 1
+        return final
+
+
+class OtherMask(Router):
+    """Asked about one mask, written under another."""
+
+    def forward(self, x):
+        mask = x[..., 0] > 0
+        final = torch.zeros_like(x)
+        if mask.any():
+            final[~mask] = x[~mask] * 2
+        return final
+
+
+@pytest.mark.parametrize("make", [Summed, OtherRows, Counting, CountingRows, Otherwise, OtherMask])
 def test_a_visit_that_would_count_is_refused(make):
-    with pytest.raises(UnsupportedOpError, match="visits every candidate"):
+    with pytest.raises(UnsupportedOpError, match="where nothing is found"):
         porter.port(make(), torch.randn(3, 5, DIM))
