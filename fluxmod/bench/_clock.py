@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ._case import Case
 from ._memory import extra_memory
@@ -201,9 +201,16 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 def _gflop(run: Callable[[int], None]) -> float:
     """Operations of matrix products and convolutions in one call; a multiply-add is two."""
-    with FlopCounterMode(display=False) as counter:
+    known: Any = {torch.ops.aten.convolution_backward: _gradients_of_convolution}
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
         run(1)
     return counter.get_total_flops() / 1e9
+
+
+def _gradients_of_convolution(grad: Any, x: Any, kernel: Any, *rest: Any, **_: Any) -> int:
+    """Each gradient is as many operations as the convolution; torch counts groups as dense."""
+    transposed, wanted = rest[4], rest[7]
+    return int(conv_flop_count(x, kernel, grad, transposed)) * sum(wanted[:2])
 
 
 def matmul_peak(size: int = 1536, rounds: int = 15) -> float:
