@@ -37,6 +37,10 @@ _ALWAYS = (
     "{} among statements that torch skips where nothing is found (if mask.any(), or a loop over "
     "nonzero): a compiled program runs them always, so they may only write the rows in question"
 )
+_DECIDES = (
+    "Python decides on how many rows are found, which a compiled program does not know; it may "
+    "only skip statements that write these rows"
+)
 
 
 @dataclass(frozen=True)
@@ -253,9 +257,9 @@ def _finish(recorder: Recorder, program: Any, module: torch.nn.Module, training:
     assert recorder.root is not None  # noqa: S101 - for the type checker
     if recorder.spans or recorder.unclear:
         recorder.leave_branches(None)
-        found = list(leaks(recorder.spans, list(records_of(recorder.root)), recorder.root.out))
-        found += [("a question", where) for where in recorder.unclear]
+        found = leaks(recorder.spans, list(records_of(recorder.root)), recorder.root.out)
         obstacles = [Obstacle("", _ALWAYS.format(name), where) for name, where in found]
+        obstacles += [Obstacle("", _DECIDES, where) for where in recorder.unclear]
         if obstacles:
             raise refused(module, list(dict.fromkeys(obstacles)))
     states: dict[torch.fx.Node, torch.Tensor] = {}

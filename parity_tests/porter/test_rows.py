@@ -366,5 +366,5 @@ class OtherMask(Router):
 
 @pytest.mark.parametrize("make", [Summed, OtherRows, Counting, CountingRows, Otherwise, OtherMask])
 def test_a_visit_that_would_count_is_refused(make):
-    with pytest.raises(UnsupportedOpError, match="where nothing is found"):
+    with pytest.raises(UnsupportedOpError, match="where nothing is found|how many rows are found"):
         porter.port(make(), torch.randn(3, 5, DIM))
