@@ -138,7 +138,8 @@ def rows_chosen() -> None:
 
     A recorded mask may then be shorter; the rows behind the chosen ones get any.
     """
-    if (tape := _tape.get()) is not None:
+    tape = _tape.get()
+    if tape is not None:
         tape.chosen = True
 
 

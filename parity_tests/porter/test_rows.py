@@ -234,6 +234,14 @@ def test_experts_that_nobody_wants(make, number):
     parity.check(model, ported, rows, options=parity.Options(levels=("L1", "L2"))).require()
 
 
+def test_a_file_alone_has_nothing_of_recorded_masks():
+    ported = porter.port(Dropped(), torch.randn(3, 5, DIM))
+    text = porter.source(ported, standalone=True)
+    assert "def masked_rows" in text
+    assert "rows_chosen" not in text
+    assert "tape" not in text
+
+
 # --- what counts the rows -------------------------------------------------------------------------
 
 
