@@ -48,9 +48,21 @@ class Masked(nn.Module):
 
 
 class AsManyAsTrue(nn.Module):
+    """A value for each true entry, one for all of them, and rows that fill the axes behind."""
+
+    def forward(self, x):
+        y, z = x * 2, x * 3.0
+        y[x > 0] = x[x > 0] + 1
+        y[x > 1] = x[:1, 0]
+        z[x[:, 0] > 0] = x[:1] * 4
+        z[x[:, 1] > 0] = x[x[:, 1] > 0][:, :1] - 1
+        return y, z, torch.where(x > 0, x, y).index_put((x < 0,), x[x < 0].abs(), accumulate=True)
+
+
+class AlongOthers(nn.Module):
     def forward(self, x):
         y = x * 2
-        y[x > 0] = x[0]
+        y[:, x[0] > 0] = x[:, x[0] > 0]
         return y
 
 
@@ -67,7 +79,12 @@ class Transposed(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "shapes"),
-    [(Chunks(), [(2, 5, 8)]), (Masked(), [(2, 5, 8), (2, 5)]), (Transposed(), [(2, 5, 4)])],
+    [
+        (Chunks(), [(2, 5, 8)]),
+        (Masked(), [(2, 5, 8), (2, 5)]),
+        (AsManyAsTrue(), [(4, 3)]),
+        (Transposed(), [(2, 5, 4)]),
+    ],
     ids=str,
 )
 def test_windows_and_masks(model, shapes):
@@ -82,9 +99,9 @@ def test_windows_have_a_name():
     assert "ops.unfold(" in text
 
 
-def test_a_value_for_each_true_entry_is_refused():
-    with pytest.raises(UnsupportedOpError, match="as many new values"):
-        porter.port(AsManyAsTrue(), torch.randn(3, 3))
+def test_a_value_for_each_true_entry_along_another_axis_is_refused():
+    with pytest.raises(UnsupportedOpError, match="sizes depend on values"):
+        porter.port(AlongOthers(), torch.randn(3, 3))
 
 
 def test_other_strides_are_refused():

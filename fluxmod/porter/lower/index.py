@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -63,14 +64,30 @@ def _index_put(s: Scope, op: Op) -> str:
     if alone:  # compiled code needs a choice
         axes = f"[...{', None' * behind}]" if behind else ""
         old, chosen = s(value), s(new)
-        if many:
+        if many and (new.shape[0] != 1 or new.symbols[0]):
             base = f"jnp.zeros_like({old})" if adds else old
-            text = call("ops.masked_scatter", base, f"{s(masks[0])}{axes}", chosen)
+            rows = _full_rows(s, value, masks[0], new)
+            text = call("ops.masked_scatter", base, f"{s(masks[0])}{axes}", rows)
             return f"{old} + {text}" if adds else text
+        chosen = f"{chosen}.squeeze(0)" if many else chosen  # one row for every place
         return f"jnp.where({s(masks[0])}{axes}, {f'{old} + {chosen}' if adds else chosen}, {old})"
     entries = [slice(None) if e is None else e for e in entries]
     verb = _verb(value, "add" if adds else "set")
     return f"{s(value)}.at[{subscript(s, entries, value.rank)}].{verb}({s(new)})"
+
+
+def _full_rows(s: Scope, value: Value, mask: Value, new: Value) -> str:
+    """New rows, one for each true entry of the mask, with all axes behind it."""
+    text, behind = s(new), value.shape[mask.rank :]
+    if new.shape[1:] == behind:
+        return text
+    symbol = new.symbols[0]
+    count = f"{text}.shape[0]" if symbol else str(new.shape[0])
+    if symbol.startswith("u"):  # as many as the mask could have
+        count = f"{s(mask)}.size"
+        if new.shape[0] != math.prod(mask.shape):
+            raise NotImplementedError("rows of one mask spread over the axes of another")
+    return call("jnp.broadcast_to", text, f"({count}, *{s(value)}.shape[{mask.rank}:])")
 
 
 def _verb(value: Value, verb: str) -> str:
