@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from .guards import guarded, mask_asked
 from .ir import nodes_of
 from .questions import answered
 from .repeats import Repeats
-from .rows import is_open
+from .rows import is_open, open_symbols
 from .sites import Numbers, call_site, function_of, source_at
 from .spans import Branch, Span, Visit, ancestors, candidates
 
@@ -162,8 +161,8 @@ class Recorder:
 
     def sized(self, question: torch.SymBool, answer: bool, frame: FrameType) -> None:
         """Watch statements that run because some rows were found, and torch skips if none are."""
-        about_rows = re.search(r"\bu\d+\b", str(question.node.expr))
-        if not self.stack or not about_rows or not is_written(frame):
+        about_rows = open_symbols(question.node.expr)
+        if not self.stack or not about_rows or not _is_written(frame):
             return
         if (lines := guarded(frame, answer)) is None:
             where, _ = self.look(frame)
@@ -197,13 +196,13 @@ class Recorder:
 
     def visit(self, rows: list[torch.Tensor], node: Any) -> Iterator[torch.Tensor]:
         """Hand out rows, and note which operators each leads to."""
+        made = {r.node: nodes_of((r.args, r.kwargs)) for r in records_of(self.root)}
+        basis = ancestors(node, made)
         for number, row in enumerate(rows):
             start = self.ops
             try:
                 yield row
             finally:
-                made = {r.node: nodes_of((r.args, r.kwargs)) for r in records_of(self.root)}
-                basis = ancestors(node, made)
                 self.spans.append(Visit(start, self.ops, self.node_of(row), number, basis))
 
     def tree(self, tree: Any) -> Any:
@@ -383,7 +382,7 @@ class Recorder:
         return found
 
 
-def is_written(frame: FrameType) -> bool:
+def _is_written(frame: FrameType) -> bool:
     """Whether a frame runs a user's source."""
     name = frame.f_code.co_filename
     ours = name.startswith((_TORCH, os.path.dirname(__file__)))

@@ -19,7 +19,7 @@ from .ir import Call, Op, Size, Value, calls_of, plain_name, tree_values
 from .lower import ELEMENTWISE
 from .words import Obstacle
 
-__all__ = ["bound", "is_open", "mixed_rows", "open_axes"]
+__all__ = ["bound", "is_open", "mixed_rows", "open_axes", "open_symbols"]
 
 _OPEN = re.compile(r"\bu\d+\b")
 _LAYERS = ("Linear", "LayerNorm", "RMSNorm")
@@ -64,9 +64,14 @@ def _shape(node: Any) -> list[str]:
     return [str(size) for size in node.meta["val"].shape]
 
 
+def open_symbols(size: Any) -> set[str]:
+    """The numbers of rows that a size, or a question about sizes, is made of."""
+    return set(_OPEN.findall(str(size)))
+
+
 def open_axes(value: Value) -> list[int]:
     """The axes whose size depends on values."""
-    return [axis for axis, symbol in enumerate(value.symbols) if _OPEN.search(symbol)]
+    return [axis for axis, symbol in enumerate(value.symbols) if open_symbols(symbol)]
 
 
 def mixed_rows(root: Call) -> list[Obstacle]:
@@ -97,7 +102,7 @@ def _touches_rows(item: Any) -> bool:
 
 def _numbers(item: Any) -> list[Size]:
     """The numbers among the arguments that depend on how many rows there are."""
-    return [size for size in _sizes((item.args, item.kwargs)) if _OPEN.search(str(size.value))]
+    return [size for size in _sizes((item.args, item.kwargs)) if open_symbols(size.value)]
 
 
 def _sizes(tree: Any) -> Iterator[Size]:
@@ -126,9 +131,13 @@ def _layer(call: Call) -> bool:
     return False
 
 
+def _name(op: Op) -> str:
+    return op.target.removeprefix("fluxmod.") if op.name == "fluxmod" else op.name
+
+
 def _operator(op: Op) -> bool:
     """Whether an operator treats the rows alone, or writes the meaningful ones."""
-    name = op.target.removeprefix("fluxmod.") if op.name == "fluxmod" else op.name
+    name = _name(op)
     values = [v for v in tree_values(op.args) if open_axes(v)]
     outs = list(tree_values(op.out))
     if name in _MADE:
@@ -207,7 +216,7 @@ def _is_place(index: Any) -> bool:
     """
     while isinstance(index, Value) and isinstance(index.producer, Op):
         op = index.producer
-        name = op.target.removeprefix("fluxmod.") if op.name == "fluxmod" else op.name
+        name = _name(op)
         if name in ("nonzero", "places"):
             return True
         if name not in _STEPS:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from .ir import nodes_of, plain_name
+from .rows import open_symbols
 
-__all__ = ["Branch", "Span", "Visit", "candidates", "leaks"]
+__all__ = ["Branch", "Span", "Visit", "ancestors", "candidates", "leaks"]
 
 _SAME = ("view", "squeeze", "flatten", "reshape", "detach", "alias", "clone")
 _PLACES = ("nonzero", "where", "nonzero_numpy")
@@ -72,7 +73,8 @@ class Branch(Span):
         if self.size is not None:
             val = place.meta["val"]
             first = val[0] if isinstance(val, (tuple, list)) else val
-            return is_place and str(first.shape[0]) in str(self.size.node.expr)
+            asked = open_symbols(self.size.node.expr)
+            return is_place and bool(open_symbols(first.shape[0]) & asked)
         assert self.mask is not None  # noqa: S101 - for the type checker
         return stripped(place.args[0] if is_place else place) is stripped(self.mask)
 
@@ -117,7 +119,7 @@ def leaks(spans: Iterable[Span], records: list[Any], results: Any) -> Iterator[t
     returned = set(nodes_of(results))
     for span in spans:
         own = {node for node, record in made.items() if span.start <= record.order < span.end}
-        for node in own:
+        for node in [node for node in made if node in own]:  # in the order of tracing
             name = plain_name(node.target)
             if name.startswith("sym_") or not isinstance(node.target, torch._ops.OpOverload):
                 continue

@@ -349,6 +349,17 @@ class CountingRows(Router):
         return final
 
 
+class OtherPlaces(nn.Module):
+    """Asked about the eleventh of many arrays of places, written at those of the second."""
+
+    def forward(self, x):
+        final = torch.zeros_like(x)
+        places = [torch.where(x[:, 0, 0] > bound)[0] for bound in range(11)]
+        if places[10].numel() > 0:
+            final[places[1]] = x[places[1]] * 2
+        return final
+
+
 class Otherwise(Router):
     def forward(self, x):
         x = x.view(-1, DIM)
@@ -372,7 +383,10 @@ class OtherMask(Router):
         return final
 
 
-@pytest.mark.parametrize("make", [Summed, OtherRows, Counting, CountingRows, Otherwise, OtherMask])
+COUNTING = [Summed, OtherRows, Counting, CountingRows, OtherPlaces, Otherwise, OtherMask]
+
+
+@pytest.mark.parametrize("make", COUNTING)
 def test_a_visit_that_would_count_is_refused(make):
     with pytest.raises(UnsupportedOpError, match="where nothing is found|how many rows are found"):
         porter.port(make(), torch.randn(3, 5, DIM))
