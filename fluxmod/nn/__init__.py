@@ -115,6 +115,7 @@ from ._loss_margin import MultiMarginLoss as MultiMarginLoss
 from ._loss_margin import SoftMarginLoss as SoftMarginLoss
 from ._loss_margin import TripletMarginLoss as TripletMarginLoss
 from ._loss_margin import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
+from ._lowering import compiler_options as compiler_options
 from ._module import Buffer as Buffer
 from ._module import Module as Module
 from ._module import Parameter as Parameter
@@ -362,6 +363,7 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
     "checked",
+    "compiler_options",
     "compute_in",
     "functional",
     "init",

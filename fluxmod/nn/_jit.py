@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from ._lowering import compiler_options
 from ._precision import compute_in
 
 __all__ = ["Compiled", "jit"]
@@ -28,7 +29,8 @@ def jit(model: nnx.Module, *, dtype: Any = None, **options: Any) -> Compiled:
         model: any ``nnx.Module``. Children and Variables added later are not seen: call ``jit``
             again.
         dtype: what the layers compute in, as ``compute_in`` has it; the model keeps its own.
-        **options: of ``jax.jit``, by name: ``static_argnames``, ``compiler_options``.
+        **options: of ``jax.jit``, by name: ``static_argnames``, ``compiler_options`` in place of
+            ``nn.compiler_options()``.
 
     >>> from fluxmod import nn
     >>> import jax.numpy as jnp
@@ -79,7 +81,7 @@ class Compiled:
             pairs = enumerate(zip(after, values, strict=True))
             return output, {i: new for i, (new, old) in pairs if new is not old}
 
-        return jax.jit(call, **self._options)
+        return jax.jit(call, **{"compiler_options": compiler_options(), **self._options})
 
 
 def _variables(model: nnx.Module) -> list[nnx.Variable[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+
+from fluxmod import nn
 
 from ._core import Core, Leaves, adopt
 from ._metrics import Averages
@@ -41,6 +44,7 @@ class Trainer:
         opt_state: state to start from, as ``convert.optimizer_to_flax`` returns it.
         dtype: what the layers compute in, ``jnp.bfloat16``; parameters, gradients, statistics and
             optimizer state keep their dtypes (``nn.compute_in``). Cast outputs in the loss.
+        compiler_options: of ``jax.jit``; ``nn.compiler_options()`` unless given.
 
     Raises:
         ValueError: ``opt_state`` does not fit, or ``strategy`` is unknown or without a mesh.
@@ -66,6 +70,7 @@ class Trainer:
         strategy: str | None = None,
         opt_state: Any = None,
         dtype: Any = None,
+        compiler_options: dict[str, Any] | None = None,
     ) -> None:
         self.tx = tx
         self.steps_done = 0
@@ -76,7 +81,7 @@ class Trainer:
         self._leaves: Leaves = tuple(map(put, leaves, self._shardings))
         self._snapshot: tuple[Leaves, Any] | None = None
         self._loop_is_slow: dict[str, bool] = {}
-        self._compile()
+        self._compile(nn.compiler_options() if compiler_options is None else compiler_options)
 
     def _place(self, leaves: list[Any]) -> list[Any]:
         if self._where is None:
@@ -89,16 +94,17 @@ class Trainer:
             for group, leaf in zip(self._core.groups, leaves, strict=True)
         ]
 
-    def _compile(self) -> None:
+    def _compile(self, options: dict[str, Any]) -> None:
         core = self._core
         out: Any = None
         if self._where is not None:
             out = (tuple(self._shardings), self._where.replicated)
-        self._step = jax.jit(core.step, donate_argnums=0, out_shardings=out)
-        self._steps = jax.jit(core.steps, donate_argnums=0, out_shardings=out)
+        jit = partial(jax.jit, compiler_options=options)
+        self._step = jit(core.step, donate_argnums=0, out_shardings=out)
+        self._steps = jit(core.steps, donate_argnums=0, out_shardings=out)
         everywhere = None if self._where is None else self._where.replicated
-        self._evaluate = jax.jit(core.evaluate, out_shardings=everywhere)
-        self._predict = jax.jit(core.predict)
+        self._evaluate = jit(core.evaluate, out_shardings=everywhere)
+        self._predict = jit(core.predict)
         self._copy = jax.jit(lambda xs: tuple(map(jnp.copy, xs)), out_shardings=everywhere)
 
     def step(self, batch: Any) -> dict[str, jax.Array]:

@@ -11,6 +11,8 @@ from flax import nnx
 
 import fluxmod
 from fluxmod import convert, nn
+from fluxmod.nn import functional as F
+from fluxmod.nn._lowering import compiler
 
 
 def net(p=0.5):
@@ -110,3 +112,47 @@ def test_a_ported_model():
     want = module(torch.from_numpy(x)).detach()
     np.testing.assert_allclose(fluxmod.jit(ported)(x), want, rtol=1e-5, atol=1e-6)
     assert list(convert.state_dict(ported)) == list(module.state_dict())
+
+
+CONV = (jnp.ones((2, 8, 8, 32)), jnp.ones((3, 3, 32, 32)))
+
+
+def library_calls(options):
+    """The instructions that a convolution becomes which XLA gives to its library."""
+    call = jax.jit(lambda x, k: F.conv2d(x, k, padding=1), compiler_options=options)
+    return call.lower(*CONV).compile().as_text().count("__ynn_fusion")
+
+
+def test_convolutions_stay_with_xla():
+    options = nn.compiler_options()
+    assert library_calls({}) == 1
+    assert options
+    assert library_calls(options) == 0
+
+
+def test_options_are_left_out_where_they_do_not_count(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert nn.compiler_options() == {}
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert nn.compiler_options() != {}
+    monkeypatch.setattr(compiler, "_LIBRARY", "xla_cpu_no_such_option")
+    assert nn.compiler_options() == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert nn.compiler_options() == {}
+
+
+def test_a_users_options_replace_ours():
+    model = nn.Conv2d(32, 32, 3, padding=1, rngs=nnx.Rngs(0))
+    seen = []
+
+    def spy(call, **options):
+        seen.append(options["compiler_options"])
+        return jit(call, **options)
+
+    jit = jax.jit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", spy)
+        fluxmod.jit(model)(CONV[0])
+        fluxmod.jit(model, compiler_options={})(CONV[0])
+    assert seen == [nn.compiler_options(), {}]

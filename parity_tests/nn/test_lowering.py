@@ -148,3 +148,32 @@ def test_half_precision_sums_in_float32():
     want = FORMULATIONS["direct"](x.astype(jnp.float32), kernel.astype(jnp.float32), shape, None)
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(got, np.float32), want, rtol=2**-8, atol=2**-8)
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7, 16])
+def test_gradients_of_shifts_in_blocks_of_images_and_lines(batch):
+    shape = ConvShape((12, 5), (3, 2), 1, 2, (1, 2), ((1, 1), (0, 1)), (1, 1), 3, batch)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng.standard_normal((batch, 12, 5, 3)))
+        kernel = jnp.asarray(rng.standard_normal((3, 2, 1, 6)))
+        weight = jnp.asarray(rng.standard_normal(10_000))
+        for got, want in zip(
+            run("shifts", shape, x, kernel, weight),
+            run("direct", shape, x, kernel, weight),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+
+
+def test_the_depthwise_gradient_reads_the_input_once_for_all_taps():
+    """One array of products is written and reduced, not one for every tap of the kernel."""
+    shape = ConvShape((8, 8), (3, 3), 1, 1, (1, 1), ((1, 1),) * 2, (1, 1), 4, 2)
+
+    def gradient(x, kernel, cotangent):
+        out = jax.vjp(lambda k: FORMULATIONS["shifts"](x, k, shape, None), kernel)[1]
+        return out(cotangent)
+
+    x = jnp.ones((2, 8, 8, 4))
+    reductions = str(jax.make_jaxpr(gradient)(x, jnp.ones((3, 3, 1, 4)), x)).count("reduce_sum")
+    assert reductions == 1

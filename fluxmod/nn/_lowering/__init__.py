@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .compiler import compiler_options as compiler_options
 from .conv import conv_general as conv_general
 from .conv_transposed import TransposedShape as TransposedShape
 from .conv_transposed import conv_transposed as conv_transposed
@@ -13,6 +14,7 @@ from .windows import window_sum as window_sum
 __all__ = [
     "TransposedShape",
     "Windows",
+    "compiler_options",
     "conv_general",
     "conv_transposed",
     "rows_times",

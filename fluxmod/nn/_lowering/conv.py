@@ -16,7 +16,8 @@ from typing import Any
 import jax
 from jax import lax
 
-from .conv_forms import as_columns, as_matmul, by_shifts, in_blocks
+from .conv_forms import as_columns, as_matmul, in_blocks
+from .conv_shifts import by_shifts
 
 __all__ = ["FORMULATIONS", "ConvShape", "conv_general", "formulation"]
 

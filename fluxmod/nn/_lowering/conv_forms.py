@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.lax import optimization_barrier
 
+from .conv_shifts import is_half, shifted
 from .products import rows_times
 
-__all__ = ["as_columns", "as_matmul", "by_shifts", "in_blocks", "shifted"]
+__all__ = ["as_columns", "as_matmul", "in_blocks"]
 
 BLOCK = 32
 """Input channels of a block of groups: fewer make many small convolutions, more waste zeros."""
@@ -44,45 +42,10 @@ def as_columns(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> j
 
 
 def _product(rows: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-    wide = jnp.promote_types(rows.dtype, jnp.float32) if _is_half(rows) else None
+    wide = jnp.promote_types(rows.dtype, jnp.float32) if is_half(rows) else None
     matrix = kernel.reshape(-1, kernel.shape[-1])
     product = rows_times(rows, matrix, precision=precision, preferred_element_type=wide)
     return product.astype(rows.dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def by_shifts(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
-    """One input channel per group: a sum of shifted copies, each times its tap of the kernel.
-
-    The barriers keep XLA from computing what gives ``x`` once more for every tap, and the sum once
-    more for everything that reads it.
-    """
-    del precision  # products of single numbers
-    return optimization_barrier(_sum_of_shifts(optimization_barrier(x), kernel, shape))
-
-
-@by_shifts.defjvp
-def _tangent_by_shifts(
-    shape: Any, precision: Any, primals: Any, tangents: Any
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = primals
-    dx, dkernel = tangents
-    by_input = _sum_of_shifts(optimization_barrier(dx), kernel, shape)
-    by_kernel = _sum_of_shifts(optimization_barrier(x), dkernel, shape)
-    return by_shifts(x, kernel, shape, precision), optimization_barrier(by_input + by_kernel)
-
-
-def _sum_of_shifts(x: jax.Array, kernel: jax.Array, shape: Any) -> jax.Array:
-    dtype = x.dtype
-    if _is_half(x):
-        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    count = math.prod(shape.kernel)
-    taps = lax.split(kernel.reshape(count, shape.groups, shape.outputs), [1] * count)
-    total: Any = 0
-    parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
-    for tap, part in zip(taps, parts, strict=True):
-        total = total + part[..., None] * jnp.broadcast_to(tap[0], (*part.shape, shape.outputs))
-    return total.reshape(*total.shape[:-2], kernel.shape[-1]).astype(dtype)
 
 
 def in_blocks(
@@ -111,24 +74,3 @@ def _block_diagonal(kernel: jax.Array, merged: int) -> jax.Array:
     eye = jnp.eye(merged, dtype=kernel.dtype)
     dense = jnp.einsum("...imo,mn->...nimo", kernel, eye)
     return dense.reshape(*k, merged * inputs, merged * outputs)
-
-
-def shifted(
-    x: jax.Array,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
-) -> Iterator[jax.Array]:
-    """Yield the part of the padded input that each tap of a kernel meets, taps in row order."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows = list(zip(x.shape[1:-1], kernel, strides, dilation, strict=True))
-    reach = [(n - d * (k - 1) - 1) // s * s + 1 for n, k, s, d in rows]
-    for tap in itertools.product(*map(range, kernel)):
-        start = [d * i for i, d in zip(tap, dilation, strict=True)]
-        stop = [a + r for a, r in zip(start, reach, strict=True)]
-        yield lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
-
-
-def _is_half(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fluxmod._errors import LayoutError
 from fluxmod.nn._check import tuple_of
-from fluxmod.nn._lowering.conv_forms import shifted
+from fluxmod.nn._lowering.conv_shifts import shifted
 
 __all__ = ["fold", "unfold"]
 
