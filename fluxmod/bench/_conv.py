@@ -1,4 +1,7 @@
-"""Convolutions alone: XLA's own against the formulation that is chosen, and against torch."""
+"""Convolutions alone: XLA's own, the formulation that is chosen, and torch.
+
+XLA's own is compiled as XLA does by itself, the chosen one as ``fluxmod.jit`` does.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from fluxmod.nn import compiler_options
 from fluxmod.nn._lowering.conv import FORMULATIONS, ConvShape, formulation
 
 __all__ = ["SHAPES", "Shape", "convolutions"]
@@ -119,10 +123,12 @@ def _calls(shape: Shape, chosen: str) -> dict[tuple[str, str], Callable[[], Any]
         leaves = tx.clone().requires_grad_(), tk.clone().requires_grad_()
         calls[name, "fb"] = partial(_torch_gradients, *leaves, shape)
     jx, jk = jnp.asarray(x), jnp.asarray(kernel)
-    for name, form in (("XLA's own", "direct"), ("chosen", chosen)):
+    forms: Any = (("XLA's own", "direct", {}), ("chosen", chosen, compiler_options()))
+    for name, form, options in forms:
         run = partial(_in_flax, form=form, static=shape.static())
-        calls[name, "f"] = partial(_waiting, jax.jit(run), jx, jk)
-        calls[name, "fb"] = partial(_waiting, jax.jit(partial(_gradients, run)), jx, jk)
+        for job, call in (("f", run), ("fb", partial(_gradients, run))):
+            compiled = jax.jit(call, compiler_options=options)
+            calls[name, job] = partial(_waiting, compiled, jx, jk)
     return calls
 
 

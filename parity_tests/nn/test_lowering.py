@@ -93,20 +93,30 @@ def conv(
     ("shape", "name"),
     [
         (conv(), "direct"),
-        (conv(batch=1, outputs=500), "columns"),
-        (conv(batch=1, outputs=400), "direct"),  # a small kernel
-        (conv(batch=2, outputs=500), "direct"),  # 98 windows of 72 numbers
-        (conv(batch=2, inputs=16, outputs=500), "columns"),
-        (conv((9, 9), batch=2, outputs=500), "direct"),  # many taps
-        (conv(batch=600, inputs=9000), "direct"),  # many windows
-        (conv(batch=1, groups=2, outputs=500), "blocks"),
+        (conv(batch=1, inputs=66, outputs=60), "columns"),
+        (conv(batch=1, inputs=66, outputs=50), "direct"),  # a small kernel
+        (conv(batch=2, inputs=66, outputs=60), "direct"),  # 98 windows of 594 numbers
+        (conv(batch=2, inputs=131, outputs=60), "columns"),
+        (conv((9, 9), batch=2, inputs=131, outputs=60), "direct"),  # many taps
+        (conv(batch=15, inputs=1000), "direct"),  # 6 million numbers in windows
+        (conv(batch=9, inputs=1000), "direct"),  # 441 windows, 4 million
+        (conv(batch=8, inputs=1000), "columns"),
+        (conv(strides=(3, 2), batch=12, outputs=500), "columns"),
+        (conv(strides=(3, 2), batch=13, outputs=500), "direct"),  # 156 windows of 72 numbers
+        (conv(batch=1, groups=2, inputs=66, outputs=60), "blocks"),
         (conv((1, 1)), "matmul"),
         (conv((1, 1), gaps=(2, 2)), "matmul"),
         (conv((1, 1), padding=((1, 1), (0, 0))), "direct"),
         (conv((3, 3), strides=(3, 3)), "matmul"),
         (conv((3, 3), strides=(3, 2)), "direct"),
         (conv(inputs=1, groups=8), "shifts"),
-        (conv(inputs=1), "direct"),
+        (conv(inputs=1), "tiles"),
+        (conv(inputs=3), "tiles"),
+        (conv(inputs=4), "direct"),  # 36 numbers a window
+        (conv(inputs=3, outputs=32), "tiles"),
+        (conv(inputs=3, outputs=33), "direct"),
+        (conv((3, 1), inputs=3), "direct"),  # no neighbours to share
+        (conv(inputs=3, gaps=(1, 2)), "direct"),
         (conv((9, 9), inputs=1, groups=8), "blocks"),
         (conv(groups=4), "blocks"),
         (conv(inputs=0), "direct"),

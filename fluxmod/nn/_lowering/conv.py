@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from .conv_forms import as_columns, as_matmul, in_blocks
+from .conv_forms import TILE, as_columns, as_matmul, as_tiles, in_blocks
 from .conv_shifts import by_shifts
 
 __all__ = ["FORMULATIONS", "ConvShape", "conv_general", "formulation"]
@@ -44,7 +44,7 @@ class ConvShape:
 
     @property
     def is_small(self) -> bool:
-        """A large dense kernel with fewer windows than numbers in a window."""
+        """A large dense kernel over few windows, measured in numbers of a window."""
         if self.groups > 1 or not isinstance(self.batch, int):  # symbolic in ``jax.export``
             return False
         taps = math.prod(self.kernel)
@@ -55,7 +55,21 @@ class ConvShape:
         )
         out = [(n + sum(pad) - d * (k - 1) - 1) // s + 1 for n, k, s, pad, d in rows]
         windows, length = self.batch * math.prod(out), taps * self.inputs
-        return windows <= length and windows * length <= MOST_COLUMNS
+        strided = any(stride > 1 for stride in self.strides)
+        enough = 2 * length if strided else length / 12
+        return windows <= enough and windows * length <= MOST_COLUMNS
+
+    @property
+    def is_stem(self) -> bool:
+        """A two-dimensional kernel from few channels to some: two neighbours fill a tile."""
+        return (
+            self.groups == 1
+            and len(self.kernel) == 2
+            and set(self.dilation) == {1}
+            and math.prod(self.kernel) * self.inputs <= FEW_NUMBERS
+            and self.kernel[-1] > 1
+            and 2 * self.outputs <= TILE
+        )
 
     @property
     def is_patches(self) -> bool:
@@ -71,18 +85,20 @@ class ConvShape:
 def formulation(shape: ConvShape, platform: str) -> str:
     """Name the formulation for these shapes.
 
-    Milliseconds on two cores, forward and gradient, XLA's convolution against the one chosen:
+    Milliseconds on two cores, both gradients, XLA's convolution as XLA compiles it by itself
+    against the chosen one with ``compiler_options``:
 
     ========  ==========================================  =========  ==========
     chosen    example                                     XLA        chosen
     ========  ==========================================  =========  ==========
-    matmul    1x1, 64 to 256 channels, 8 x 56 x 56        69.6       45.8
-    matmul    16x16 patches, 3 to 384, 4 x 224 x 224      68.8       6.1
-    shifts    depthwise 3x3, 192 channels, 8 x 28 x 28    65.0       13.9
-    columns   3x3, 512 to 512 channels, 16 x 2 x 2          152        4.8
-    columns   3x3, 512 to 512 channels, 8 x 7 x 7          27.2       22.3
-    blocks    3x3, 32 groups of 4, 8 x 28 x 28            8332       8.4
-    direct    3x3, 64 to 64 channels, 8 x 56 x 56         32.8       32.8
+    matmul    1x1, 64 to 256 channels, 8 x 56 x 56        54.5       12.8
+    matmul    16x16 patches, 3 to 384, 4 x 224 x 224      68.9       7.5
+    tiles     5x5, 1 to 16 channels, 64 x 28 x 28         7.8        2.3
+    shifts    depthwise 3x3, 192 channels, 8 x 28 x 28    102        2.4
+    shifts    depthwise 7x7, 96 channels, 8 x 28 x 28     116        6.2
+    columns   3x3, 512 to 512 channels, 16 x 2 x 2        152        5.5
+    blocks    3x3, 32 groups of 4, 8 x 28 x 28            2455       8.2
+    direct    3x3, 64 to 64 channels, 8 x 56 x 56         41.0       28.0
     ========  ==========================================  =========  ==========
     """
     if platform != "cpu" or 0 in (*shape.spatial, shape.inputs, shape.outputs):
@@ -91,6 +107,8 @@ def formulation(shape: ConvShape, platform: str) -> str:
         return "matmul"
     if shape.is_small:
         return "columns"
+    if shape.is_stem:
+        return "tiles"
     if shape.groups > 1 and shape.inputs == 1 and math.prod(shape.kernel) <= MOST_SHIFTS:
         return "shifts"
     return "blocks" if shape.groups > 1 else "direct"
@@ -98,6 +116,8 @@ def formulation(shape: ConvShape, platform: str) -> str:
 
 LARGE_KERNEL = 2**15
 """Elements of a dense kernel below which XLA's convolution is as good as any."""
+FEW_NUMBERS = 32
+"""Numbers of a window for which a product of tiles is faster: 3x3 of three colours are 27."""
 MOST_COLUMNS = 2**22
 """Elements of the matrix of windows: a larger one leaves the cache."""
 MOST_SHIFTS = 64
@@ -158,6 +178,7 @@ FORMULATIONS: dict[str, Callable[[jax.Array, jax.Array, ConvShape, Any], jax.Arr
     "matmul": as_matmul,
     "columns": as_columns,
     "shifts": by_shifts,
+    "tiles": as_tiles,
     "blocks": blocks,
 }
 """Every way to compute a convolution: ``f(x, kernel, shape, precision)``."""

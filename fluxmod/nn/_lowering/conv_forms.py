@@ -9,15 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.lax import optimization_barrier
 
 from .conv_shifts import is_half, shifted
 from .products import rows_times
 
-__all__ = ["as_columns", "as_matmul", "in_blocks"]
+__all__ = ["TILE", "as_columns", "as_matmul", "as_tiles", "in_blocks"]
 
 BLOCK = 32
 """Input channels of a block of groups: fewer make many small convolutions, more waste zeros."""
+TILE = 64
+"""Outputs of a tile, neighbours times channels: the narrower side of a product."""
+MOST_NEIGHBOURS = 8
+"""Windows of a tile: of more, most of what the product multiplies is zero."""
 
 
 def as_matmul(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
@@ -39,6 +44,38 @@ def as_columns(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> j
     x = optimization_barrier(x)  # what gives x is computed once, not for every tap
     parts = shifted(x, shape.kernel, shape.strides, shape.padding, shape.dilation)
     return _product(jnp.concatenate(list(parts), axis=-1), kernel, precision)
+
+
+def as_tiles(x: jax.Array, kernel: jax.Array, shape: Any, precision: Any) -> jax.Array:
+    """Several neighbours of a line from one row of a matrix: for images of few channels.
+
+    The matrix repeats the kernel for each neighbour, shifted, with zeros between; more arithmetic
+    than a product of single windows, but in a matrix product of a good size.
+    """
+    *lead, reach = shape.kernel
+    *_, step = shape.strides
+    *margins, (before, after) = shape.padding
+    width = (shape.spatial[-1] + before + after - reach) // step + 1
+    tile = max(1, min(TILE // shape.outputs, MOST_NEIGHBOURS, width))
+    count, hop, span = -(-width // tile), step * tile, step * (tile - 1) + reach
+    overlap = -(-span // hop) - 1
+    x = optimization_barrier(x)  # what gives x is computed once, not for every tap
+    end = (count + overlap) * hop - shape.spatial[-1] - before
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, [(0, 0, 0), *[(*m, 0) for m in margins], (before, end, 0), (0, 0, 0)])
+    x = optimization_barrier(x).reshape(*x.shape[:-2], count + overlap, hop * x.shape[-1])
+    none = ((0, 0),) * (len(lead) + 1)
+    rows = []
+    for line in shifted(x, (*lead, 1), (*shape.strides[:-1], 1), none, (1,) * (len(lead) + 1)):
+        whole = [line[..., i : i + count, :] for i in range(overlap + 1)]
+        rows.append(jnp.concatenate(whole, axis=-1)[..., : span * shape.inputs])
+    table = optimization_barrier(jnp.concatenate(rows, axis=-1))
+    sides = [(i * step, span - reach - i * step) for i in range(tile)]
+    still = [(0, 0)] * len(lead)
+    repeated = jnp.stack([jnp.pad(kernel, (*still, side, (0, 0), (0, 0))) for side in sides], -2)
+    out = _product(table, repeated.reshape(-1, tile * shape.outputs), precision)
+    out = out.reshape(*out.shape[:-2], count * tile, shape.outputs)
+    return optimization_barrier(out[..., :width, :])
 
 
 def _product(rows: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
