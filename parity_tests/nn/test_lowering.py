@@ -98,9 +98,8 @@ def conv(
         (conv(batch=2, inputs=66, outputs=60), "direct"),  # 98 windows of 594 numbers
         (conv(batch=2, inputs=131, outputs=60), "columns"),
         (conv((9, 9), batch=2, inputs=131, outputs=60), "direct"),  # many taps
-        (conv(batch=15, inputs=1000), "direct"),  # 6 million numbers in windows
-        (conv(batch=9, inputs=1000), "direct"),  # 441 windows, 4 million
-        (conv(batch=8, inputs=1000), "columns"),
+        (conv(batch=10, inputs=1000), "direct"),  # 4.4 million numbers in windows
+        (conv(batch=9, inputs=1000), "columns"),
         (conv(strides=(3, 2), batch=12, outputs=500), "columns"),
         (conv(strides=(3, 2), batch=13, outputs=500), "direct"),  # 156 windows of 72 numbers
         (conv(batch=1, groups=2, inputs=66, outputs=60), "blocks"),
