@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["drawn_inputs", "find"]
+__all__ = ["drawn_inputs", "find", "imported"]
 
 _SPEC = re.compile(r"^(?:(\w+)=)?(\w+)\[([\d, ]*)\](?:<(\d+))?$")
 
@@ -21,8 +21,7 @@ _SPEC = re.compile(r"^(?:(\w+)=)?(\w+)\[([\d, ]*)\](?:<(\d+))?$")
 def find(target: str, init: str) -> Callable[[], Any]:
     """What builds ``pkg.module:Name`` with constructor arguments in JSON.
 
-    The current folder comes first, as with ``python -m``. A folder with a ``config.json`` is a
-    model of transformers, read from there alone.
+    A folder with a ``config.json`` is a model of transformers, read from there alone.
 
     Raises:
         ValueError: ``init`` is no JSON.
@@ -32,13 +31,22 @@ def find(target: str, init: str) -> Callable[[], Any]:
     args, kwargs = ((), settings) if isinstance(settings, dict) else (tuple(settings), {})
     if (Path(target) / "config.json").is_file():
         return partial(_pretrained, target, kwargs)
+    return partial(imported(target), *args, **kwargs)
+
+
+def imported(target: str) -> Any:
+    """What ``pkg.module:Name`` names; the current folder comes first, as with ``python -m``.
+
+    Raises:
+        typer.BadParameter: there is no such thing.
+    """
     module, _, name = target.partition(":")
     if not name:
         raise typer.BadParameter(f"{target!r}: expected pkg.module:Class.")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        return partial(getattr(import_module(module), name), *args, **kwargs)
+        return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise typer.BadParameter(f"{target!r}: {error}") from None
 

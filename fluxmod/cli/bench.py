@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ._target import drawn_inputs, find
+from ._target import drawn_inputs, find, imported
 
 __all__ = ["run"]
 
@@ -33,6 +33,10 @@ def run(
     conv: Annotated[
         bool, typer.Option("--conv", help="Time convolutions alone; takes no target.")
     ] = False,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="A model of the suite in benchmarks/, or all; takes no target."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the rows to this file.")
     ] = None,
@@ -40,8 +44,11 @@ def run(
     """Time inference and a training step in torch and in Flax; all variants take turns."""
     from rich.console import Console
 
-    if conv == bool(target):
-        raise typer.BadParameter("expected either a target or --conv.")
+    if bool(target) + conv + bool(models) != 1:
+        raise typer.BadParameter("expected one of: a target, --conv, --models.")
+    if models:
+        _suite(models, rounds, threads, compile, json_file)
+        return
     if target is None:
         _convolutions(threads, rounds)
         return
@@ -64,6 +71,30 @@ def run(
     if json_file is not None:
         bench.save(rows, json_file, bench.facts(peak))
         print(f"wrote {json_file}")
+
+
+def _suite(
+    models: list[str], rounds: int, threads: int, compile: bool, json_file: Path | None
+) -> None:
+    """Run the models of a checkout's own benchmark."""
+    try:
+        suite = imported("benchmarks.suite:run")
+    except typer.BadParameter as error:
+        raise typer.BadParameter(
+            f"--models: expected to be called in a checkout of fluxmod, which has benchmarks/, got "
+            f"{Path.cwd()} ({error}). Change to one, or name a class."
+        ) from None
+    names = [name for given in models for name in given.split(",")]
+    try:
+        suite(
+            () if "all" in names else names,
+            json=json_file or Path("out/benchmark.json"),
+            rounds=rounds,
+            threads=threads,
+            compile=compile,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _convolutions(threads: int, rounds: int) -> None:

@@ -25,6 +25,7 @@ FLAGS = {
         "--compile",
         "--conv",
         "--json",
+        "--models",
     },
     "convert": {"source", "target", "--model", "--assign", "--cast"},
     "doctor": {"--json"},
@@ -176,3 +177,30 @@ def test_bench_times_a_class_and_its_port(tmp_path):
         assert row["unavailable"] == {}
     # 3 rows times 4 x 2 multiply-adds; the gradient of the weight is as much again
     assert [row["gflop"] for row in rows] == [48e-9, 96e-9]
+
+
+def test_bench_runs_models_of_the_suite(tmp_path):
+    given = ["--models", "Liner,MLP", "--rounds", 2, "--no-compile"]
+    result = run("bench", *given, "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [(row["model"], row["job"]) for row in rows] == [
+        (model, job) for model in ("MLP", "Liner") for job in ("infer", "train")
+    ]
+    assert "Not measured yet: Model (32), SimpleCNN (64)" in result.output
+
+
+def test_bench_says_which_models_there_are_and_where():
+    result = run("bench", "--models", "Liner", "--models", "lenet")
+    assert result.exit_code == 2
+    assert "mlp_256_128_64" in " ".join(result.output.split())
+    assert "lenet" in result.output
+    assert run("bench", "--models", "Liner", "--conv").exit_code == 2
+
+
+def test_bench_outside_a_checkout_says_so(monkeypatch):
+    monkeypatch.delitem(sys.modules, "benchmarks.suite", raising=False)
+    monkeypatch.setitem(sys.modules, "benchmarks", None)  # cannot be imported
+    result = run("bench", "--models", "MLP")
+    assert result.exit_code == 2
+    assert "in a checkout of fluxmod" in " ".join(result.output.replace("│", " ").split())
