@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attention import fused_attention as fused_attention
 from .compiler import compiler_options as compiler_options
 from .conv import conv_general as conv_general
 from .conv_transposed import TransposedShape as TransposedShape
@@ -17,6 +18,7 @@ __all__ = [
     "compiler_options",
     "conv_general",
     "conv_transposed",
+    "fused_attention",
     "rows_times",
     "window_max",
     "window_sum",

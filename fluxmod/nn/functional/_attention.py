@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fluxmod.nn._lowering import fused_attention
 from fluxmod.nn._random import RandomSource
 
 from ._dropout import dropout
@@ -35,6 +36,8 @@ def scaled_dot_product_attention(
 
     The twin of ``torch.nn.functional.scaled_dot_product_attention``. A row without any position to
     attend to gives zeros, and its gradient is zero. Half precision takes the softmax in float32.
+    On a GPU, half precision without mask and dropout is cuDNN's fused kernel, which has neither
+    forward-mode nor second derivatives; ``jax.default_matmul_precision("highest")`` keeps it out.
 
     Shape:
         query: (*, H, L, D); key: (*, H, S, D); value: (*, H, S, Dv); returns (*, H, L, Dv). Leading
@@ -63,6 +66,11 @@ def scaled_dot_product_attention(
     Source: torch.nn.functional.scaled_dot_product_attention, PyTorch 2.13 documentation.
     """
     _check(query, key, value, attn_mask, is_causal, enable_gqa)
+    if attn_mask is None and dropout_p == 0 and (enable_gqa or query.shape[:-2] == key.shape[:-2]):
+        factor = _scale(query) if scale is None else scale
+        fused = fused_attention(query, key, value, is_causal=is_causal, scale=factor)
+        if fused is not None:
+            return fused
     if enable_gqa:
         key = jnp.repeat(key, query.shape[-3] // key.shape[-3], axis=-3)
         value = jnp.repeat(value, query.shape[-3] // value.shape[-3], axis=-3)
@@ -85,7 +93,7 @@ def attention_scores(
     [2.0, 2.0, 2.0, 2.0, 2.0]
     """
     if scale is None:
-        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
+        scale = _scale(query)
     scores = _matmul(
         query,
         jnp.swapaxes(key, -1, -2),
@@ -93,6 +101,10 @@ def attention_scores(
         preferred_element_type=compute_dtype(query.dtype),
     )
     return scores * scale
+
+
+def _scale(query: jax.Array) -> float:
+    return 1.0 / math.sqrt(max(query.shape[-1], 1))
 
 
 @jax.custom_jvp

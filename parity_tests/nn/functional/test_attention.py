@@ -199,3 +199,96 @@ def test_dropout_draws_from_the_key():
     first, again, other = (OURS(*given, dropout_p=0.5, rngs=jax.random.key(i)) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+class Card:
+    """An NVIDIA card, as far as the choice looks at it."""
+
+    platform, compute_capability = "gpu", "9.0"
+
+    class client:
+        platform_version = "PJRT C API cuda 12090"
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """Have the choice see a card; its kernel is XLA's attention, which counts its calls."""
+    attention, calls = jax.nn.dot_product_attention, []
+
+    def fused(*args, implementation, **options):
+        assert implementation == "cudnn"
+        calls.append(options)
+        return attention(*args, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", fused)
+    monkeypatch.setattr(jax, "devices", lambda *_: [Card])
+    with jax.default_matmul_precision("default"):
+        yield calls
+
+
+def halves(*shapes):
+    rng = np.random.default_rng(0)
+    return tuple(jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("heads", "options"),
+    [(4, {}), (4, {"is_causal": True}), (4, {"scale": 0.3}), (2, {"enable_gqa": True})],
+)
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_the_vendors_kernel_gets_the_same_question(kernel, lead, heads, options):
+    q, k, v = halves((*lead, 4, 6, 8), (*lead, heads, 5, 8), (*lead, heads, 5, 8))
+    got = OURS(q, k, v, **options)
+    assert len(kernel) == 1
+    with jax.default_matmul_precision("highest"):
+        want = OURS(q, k, v, **options)
+    assert len(kernel) == 1
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (got, want)), atol=2**-7)
+
+
+@pytest.mark.parametrize(
+    "case", ["float32", "mask", "dropout", "width 12", "width 136", "value", "heads", "old", "cpu"]
+)
+def test_the_vendors_kernel_is_left_alone(kernel, case, monkeypatch):
+    width = int(case.partition("width ")[2] or 8)
+    q, k, v = halves((2, 4, 6, width), (2, 4, 5, width), (2, 4, 5, width))
+    options = {}
+    if case == "float32":
+        q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+    elif case == "mask":
+        options = {"attn_mask": jnp.zeros((6, 5), bool)}
+    elif case == "dropout":
+        options = {"dropout_p": 0.5, "rngs": jax.random.key(0)}
+    elif case == "value":
+        v = v[..., :3]
+    elif case == "heads":
+        k, v = k[:, :1], v[:, :1]  # these broadcast
+    elif case == "old":
+        monkeypatch.setattr(Card, "compute_capability", "7.5")
+    elif case == "cpu":
+        monkeypatch.setattr(Card, "platform", "cpu")
+    OURS(q, k, v, **options)
+    assert kernel == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_vendors_kernel_computes_the_same(causal):
+    q, k, v = halves((2, 4, 64, 32), (2, 4, 48, 32), (2, 4, 48, 32))
+
+    def total(q, k, v):
+        out = OURS(q, k, v, is_causal=causal)
+        return (out.astype(jnp.float32) ** 2).sum(), out
+
+    results = {}
+    for precision in ("default", "highest"):
+        with jax.default_matmul_precision(precision):
+            program = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))
+            is_fused = "cudnn" in program.lower(q, k, v).as_text().lower()
+            assert is_fused == (precision == "default")
+            grads, out = program(q, k, v)
+            results[precision] = [np.asarray(x, np.float32) for x in (out, *grads)]
+    for got, want in zip(*results.values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2**-5, atol=2**-5 * np.abs(want).max())
