@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ._lowering import compiler_options
+from ._lowering import compiler_options, is_traced
 from ._precision import compute_in
 
 __all__ = ["Compiled", "jit"]
@@ -55,18 +55,19 @@ class Compiled:
         self._programs: dict[tuple[bool, ...], Callable[..., Any]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        mode = tuple([node.deterministic for node in self._switched])
+        inner = is_traced()
+        mode = (inner, *[node.deterministic for node in self._switched])
         program = self._programs.get(mode)
         if program is None:
-            program = self._programs[mode] = self._program()
+            program = self._programs[mode] = self._program(inner)
         values = [variable.get_raw_value() for variable in self._variables]
         output, changed = program(values, *args, **kwargs)
         for index, value in changed.items():
             self._variables[index].set_raw_value(value)
         return output
 
-    def _program(self) -> Callable[..., Any]:
-        """Compile for the model's present mode."""
+    def _program(self, inner: bool) -> Callable[..., Any]:
+        """Compile for the model's present mode; a program within another has no options."""
         graph, state = nnx.split(self.model)
 
         def call(values: Values, *args: Any, **kwargs: Any) -> Any:
@@ -81,7 +82,8 @@ class Compiled:
             pairs = enumerate(zip(after, values, strict=True))
             return output, {i: new for i, (new, old) in pairs if new is not old}
 
-        return jax.jit(call, **{"compiler_options": compiler_options(), **self._options})
+        ours = {} if inner else {"compiler_options": compiler_options()}
+        return jax.jit(call, **{**ours, **self._options})
 
 
 def _variables(model: nnx.Module) -> list[nnx.Variable[Any]]:

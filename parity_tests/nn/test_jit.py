@@ -156,3 +156,21 @@ def test_a_users_options_replace_ours():
         fluxmod.jit(model)(CONV[0])
         fluxmod.jit(model, compiler_options={})(CONV[0])
     assert seen == [nn.compiler_options(), {}]
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda f: jax.grad(lambda x: f(x).sum()),
+        lambda f: jax.jit(f),
+        lambda f: jax.jit(jax.grad(lambda x: f(x).sum())),
+        lambda f: jax.vmap(lambda x: f(x[None])[0]),
+        lambda f: lambda x: jax.lax.scan(lambda c, _: (c, f(x)), 0, None, length=1)[1][0],
+    ],
+)
+def test_a_compiled_call_within_a_transformation(outer):
+    model = net()
+    model.eval()
+    fast = fluxmod.jit(model)
+    np.testing.assert_allclose(outer(fast)(X), outer(model)(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fast(X), model(X), rtol=1e-5, atol=1e-6)  # and outside of it

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
+from jax.extend.core import get_opaque_trace_state
 
-__all__ = ["compiler_options"]
+__all__ = ["compiler_options", "is_traced"]
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _PRODUCTS_AND_SUMS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
@@ -42,3 +45,19 @@ def _are_known(options: tuple[tuple[str, str], ...]) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+def is_traced() -> bool:
+    """Whether this runs inside a transformation, where a program takes no options of its own.
+
+    >>> is_traced(), jax.eval_shape(lambda: jax.numpy.asarray(is_traced())).shape
+    (False, ())
+    """
+    return bool(get_opaque_trace_state() != _outside())
+
+
+@functools.cache
+def _outside() -> Any:
+    """The state outside of every transformation: a new thread begins there."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(get_opaque_trace_state).result()
