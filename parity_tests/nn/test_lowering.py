@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fluxmod.nn._lowering.conv import FORMULATIONS, MOST_SHIFTS, ConvShape, formulation
+from fluxmod.nn._lowering.conv import (
+    FORMULATIONS,
+    MOST_SHIFTS,
+    ConvShape,
+    conv_general,
+    formulation,
+)
 
 
 @st.composite
@@ -147,6 +154,28 @@ def test_forward_mode_per_example_and_second_derivatives_of_shifts():
 
         for got, want in zip(found("shifts"), found("direct"), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("sizes", ["n, 6, 5, 3", "n, h, w, 3"])
+def test_sizes_that_export_leaves_open(groups, sizes):
+    """Gradients of stems and depthwise kernels for any number, height and width of images."""
+    kernel = jnp.asarray(np.random.default_rng(0).standard_normal((3, 3, 3 // groups, 3)))
+
+    def gradients(x):
+        def loss(x, kernel):
+            out = conv_general(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1), groups, None)
+            return (out**2).sum()
+
+        return jax.grad(loss, argnums=(0, 1))(x, kernel)
+
+    shape = jax.export.symbolic_shape(
+        sizes, constraints=["h >= 3", "w >= 3"][: sizes.count("h") * 2]
+    )
+    exported = jax.export.export(jax.jit(gradients))(jax.ShapeDtypeStruct(shape, jnp.float32))
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((4, 6, 5, 3)), jnp.float32)
+    for got, want in zip(exported.call(x), gradients(x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_half_precision_sums_in_float32():

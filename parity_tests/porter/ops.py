@@ -103,6 +103,7 @@ BEYOND = {
         "addcdiv": "torch rounds the sum and the quotient once, the written formula each",
         "addcmul": "torch rounds the sum and the product once, the written formula each",
         "baddbmm": "a bias of one number: its gradient is a sum in which most cancels",
+        "dist": "a side of one number: its gradient is a sum in which most cancels",
         "exp2": "JAX takes it in bfloat16, torch in float32",
         "fmod": "a divisor of one number: its gradient is a sum in which most cancels",
         "index_fill": "a fill of one number: its gradient is a sum in which most cancels",

@@ -65,6 +65,7 @@ class ConvShape:
         return (
             self.groups == 1
             and len(self.kernel) == 2
+            and isinstance(self.spatial[-1], int)  # no symbol of ``jax.export``
             and set(self.dilation) == {1}
             and math.prod(self.kernel) * self.inputs <= FEW_NUMBERS
             and self.kernel[-1] > 1
