@@ -54,7 +54,7 @@ def run(name, shape, x, kernel, weight):
 @given(shapes())
 def test_the_chosen_formulation_is_the_convolution(shape):
     chosen = formulation(shape, "cpu")
-    assume(chosen != "direct")
+    assume(chosen not in ("direct", "single"))
     is_equal(shape, chosen)
 
 
@@ -83,16 +83,18 @@ SMALL = [
 ]
 
 
+@pytest.mark.parametrize("name", ["columns", "single"])
 @pytest.mark.parametrize("shape", SMALL)
-def test_columns_are_the_convolution(shape):
-    is_equal(shape, "columns")
+def test_columns_are_the_convolution(shape, name):
+    is_equal(shape, name)
 
 
 def conv(
     kernel=(3, 3), inputs=8, groups=1, strides=(1, 1), padding=((0, 0),) * 2, gaps=(1, 1), **more
 ):
     more = {"batch": 64, "outputs": 4} | more
-    given = dict(spatial=(9, 9), kernel=kernel, inputs=inputs, strides=strides, dilation=gaps)
+    more = {"spatial": (9, 9)} | more
+    given = dict(kernel=kernel, inputs=inputs, strides=strides, dilation=gaps)
     return ConvShape(**given, padding=padding, groups=groups, **more)
 
 
@@ -101,8 +103,10 @@ def conv(
     [
         (conv(), "direct"),
         (conv(batch=1, inputs=66, outputs=60), "columns"),
-        (conv(batch=1, inputs=66, outputs=50), "direct"),  # a small kernel
-        (conv(batch=2, inputs=66, outputs=60), "direct"),  # 98 windows of 594 numbers
+        (conv(batch=1, inputs=66, outputs=50), "single"),  # a small kernel
+        (conv(batch=2, inputs=66, outputs=60), "single"),  # 98 windows of 594 numbers
+        (conv(batch=3, inputs=66, outputs=60), "direct"),
+        (conv(batch=2, inputs=66, outputs=60, spatial=(90, 90)), "direct"),  # 9 million in windows
         (conv(batch=2, inputs=131, outputs=60), "columns"),
         (conv((9, 9), batch=2, inputs=131, outputs=60), "direct"),  # many taps
         (conv(batch=10, inputs=1000), "direct"),  # 4.4 million numbers in windows
@@ -134,12 +138,15 @@ def test_the_rules(shape, name):
     assert MOST_SHIFTS < 81
 
 
-def test_forward_mode_per_example_and_second_derivatives_of_shifts():
-    shape = ConvShape((6, 5), (3, 2), 1, 2, (2, 1), ((1, 1), (0, 1)), (1, 2), 3)
+@pytest.mark.parametrize(("name", "groups"), [("shifts", 3), ("single", 1)])
+def test_forward_mode_per_example_and_second_derivatives(name, groups):
+    inputs = 3 // groups
+    more = (2, 1), ((1, 1), (0, 1)), (1, 2), groups
+    shape = ConvShape((6, 5), (3, 2), inputs, 6 // groups, *more)
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, dx = jnp.asarray(rng.standard_normal((2, 4, 6, 5, 3)))
-        kernel, dkernel = jnp.asarray(rng.standard_normal((2, 3, 2, 1, 6)))
+        kernel, dkernel = jnp.asarray(rng.standard_normal((2, 3, 2, inputs, 6)))
 
         def found(name):
             def call(x, kernel):
@@ -152,7 +159,7 @@ def test_forward_mode_per_example_and_second_derivatives_of_shifts():
             yield jax.vmap(jax.grad(loss), (None, 0))(kernel, x)
             yield jax.hessian(loss)(kernel, x[0])
 
-        for got, want in zip(found("shifts"), found("direct"), strict=True):
+        for got, want in zip(found(name), found("direct"), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
 
 
