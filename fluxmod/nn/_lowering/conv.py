@@ -112,12 +112,9 @@ def formulation(shape: ConvShape, platform: str) -> str:
     shifts    depthwise 3x3, 192 channels, 8 x 28 x 28    102        2.4
     shifts    depthwise 7x7, 96 channels, 8 x 28 x 28     116        6.2
     columns   3x3, 512 to 512 channels, 16 x 2 x 2        152        5.5
-    single    3x3, 32 to 32 channels, 1 x 64 x 64         7.5*       2.1
     blocks    3x3, 32 groups of 4, 8 x 28 x 28            2455       8.2
     direct    3x3, 64 to 64 channels, 8 x 56 x 56         41.0       28.0
     ========  ==========================================  =========  ==========
-
-    (*) with the options, which this convolution alone would be better without.
     """
     if platform != "cpu" or 0 in (*shape.spatial, shape.inputs, shape.outputs):
         return "direct"
