@@ -19,6 +19,10 @@ LAYERS = ("lstm", "gru", "rnn_tanh", "lstm_cell", "_weight_norm", "dropout", "fe
 """Operators that reach the porter as a layer of their own, or as a parametrization."""
 
 
+LONGEST = 90
+"""Letters of a reason: the same one differs in its end."""
+
+
 def plain(op: str) -> str:
     """An operator's name without namespace, overload, and the mark of writing in place."""
     name = op.removeprefix("aten.").partition(".")[0]
@@ -62,7 +66,7 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
             names = ", ".join(sorted({r["name"].partition("[")[0] for r in found})[:3])
             worst = [max(r["worst"].get(k, 0.0) for r in found) for k in ("L1", "L2", "L6")]
             shown = "{:.0e} | {:.2f} | {:.2f}".format(*worst)
-            reasons = "; ".join(sorted({reason for r in found for reason in r["refused"]}))
+            reasons = "; ".join(sorted({shortened(s) for r in found for s in r["refused"]}))
             count = f"{sum(r['run'] for r in found)}/{sum(r['available'] for r in found)}"
             yield f"| `{op}` | {models} | {names} | {count} | {shown} | {reasons} |"
         else:
@@ -77,6 +81,11 @@ def page(records: list[dict[str, Any]]) -> Iterator[str]:
         "The values alone are compared of bools, integers and bfloat16, which have many equal "
         f"elements in an order that torch leaves open: {', '.join(TIES)}."
     )
+
+
+def shortened(reason: str) -> str:
+    """A reason without the shapes and numbers that long ones end in."""
+    return reason if len(reason) <= LONGEST else f"{reason[:LONGEST].rstrip()} ..."
 
 
 def listed(reasons: dict[str, str]) -> str:
