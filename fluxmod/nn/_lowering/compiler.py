@@ -42,7 +42,7 @@ def _are_known(options: tuple[tuple[str, str], ...]) -> bool:
     """Whether this XLA compiles with the options; an unknown name or value is an error."""
     try:
         jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
-    except jax.errors.JaxRuntimeError:
+    except (jax.errors.JaxRuntimeError, ValueError):
         return False
     return True
 

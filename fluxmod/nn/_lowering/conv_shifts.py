@@ -112,10 +112,10 @@ def _divisor(size: Any, most: int) -> int:
 
 
 def _taps(kernel: jax.Array, shape: Any) -> list[jax.Array]:
-    """The kernel's numbers for each place in the window: (groups, outputs of a group)."""
+    """The kernel's numbers for each place in the window: (1, ..., groups, outputs of a group)."""
     count = math.prod(shape.kernel)
-    taps = lax.split(kernel.reshape(count, shape.groups, shape.outputs), [1] * count)
-    return [tap[0] for tap in taps]
+    ones = (1,) * len(shape.kernel)
+    return list(lax.split(kernel.reshape(count, *ones, shape.groups, shape.outputs), [1] * count))
 
 
 def _indices(shape: Any) -> Iterator[tuple[int, ...]]:
