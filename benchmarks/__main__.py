@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=21, help="timings of each variant")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
     parser.add_argument("--models", nargs="*", default=(), help="rows to run; all when not given")
-    parser.add_argument("--json", type=Path, default=Path("out/benchmark.json"))
+    parser.add_argument("--json", type=Path, default=None, help="write the rows here")
     parser.add_argument(
         "--resume", action="store_true", help="keep the rows that the JSON file has; run the others"
     )

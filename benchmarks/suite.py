@@ -16,7 +16,7 @@ from fluxmod.bench._table import recorded_peak
 from .models import architectures, check_sizes, notes
 from .plot import draw
 
-__all__ = ["NAMES", "run"]
+__all__ = ["run"]
 
 HEAD = """\
 # Speed
@@ -32,14 +32,11 @@ matrix product. Memory is what a call takes at its highest above what is held be
 Models and sizes, fixed before anything was optimised: `benchmarks/models.py`.
 """
 
-NAMES = tuple(dict.fromkeys(case.name for case in (*notes(), *architectures())))
-"""Models of the suite; most have two rows, of one example and of a batch."""
-
 
 def run(
     models: Sequence[str] = (),
     *,
-    json: Path,
+    json: Path | None = None,
     rounds: int = 21,
     threads: int = 0,
     compile: bool = True,
@@ -50,7 +47,8 @@ def run(
     """Run the models, all when none is named; write the rows as JSON, and print the table.
 
     Args:
-        json: the rows, written after every model, so that a run that is stopped can be resumed.
+        json: the rows, out/benchmark.json unless given; written after every model, so that a run
+            that is stopped can be resumed.
         threads: of torch; 0: all cores, as XLA has.
         compile: time ``torch.compile`` too.
         resume: keep the rows that the JSON file has and run the others.
@@ -60,8 +58,11 @@ def run(
     Raises:
         ValueError: there is no such model.
     """
-    if unknown := sorted({*models} - {*NAMES}):
-        raise ValueError(f"benchmarks: expected models among {', '.join(NAMES)}; got {unknown}.")
+    cases = [*notes(), *architectures()]
+    names = dict.fromkeys(case.name for case in cases)
+    if unknown := sorted({*models} - {*names}):
+        raise ValueError(f"benchmarks: expected models among {', '.join(names)}; got {unknown}.")
+    json = json or Path("out/benchmark.json")
     jax.config.update("jax_enable_compilation_cache", False)  # seconds of compiling are reported
     torch.set_num_threads(threads or os.cpu_count() or 1)
     check_sizes()
@@ -71,7 +72,6 @@ def run(
         peak = max(peak, recorded_peak(json))
     facts = bench.facts(peak)
     known = {(row.model, row.batch) for row in rows}
-    cases = [*notes(), *architectures()]
     for case in cases:
         if (models and case.name not in models) or (case.name, case.batch) in known:
             continue

@@ -88,7 +88,7 @@ def _suite(
     try:
         suite(
             () if "all" in names else names,
-            json=json_file or Path("out/benchmark.json"),
+            json=json_file,
             rounds=rounds,
             threads=threads,
             compile=compile,

@@ -8,7 +8,6 @@ shapes; ``fluxmod bench --conv`` measures such shapes. Accelerators always get
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jax import lax
 
 from .conv_forms import TILE, as_columns, as_matmul, as_tiles, in_blocks
 from .conv_shifts import by_shifts
+from .tangents import with_tangents
 
 __all__ = ["FORMULATIONS", "ConvShape", "conv_general", "formulation"]
 
@@ -185,24 +185,12 @@ def direct(x: jax.Array, kernel: jax.Array, shape: ConvShape, precision: Any) ->
     )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def single(x: jax.Array, kernel: jax.Array, shape: ConvShape, precision: Any) -> jax.Array:
-    """XLA's convolution, whose kernel's gradient is a product of copied windows.
+single = with_tangents(direct, by_kernel=as_columns)
+"""XLA's convolution, whose kernel's gradient is a product of copied windows.
 
-    XLA takes the examples for channels there, and is slow with one: 5.5 ms for 2.3 of 3x3, 128
-    channels, 28 x 28.
-    """
-    return direct(x, kernel, shape, precision)
-
-
-@single.defjvp
-def _tangent_of_single(
-    shape: ConvShape, precision: Any, primals: Any, tangents: Any
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = primals
-    dx, dkernel = tangents
-    by_kernel = as_columns(x, dkernel, shape, precision)
-    return single(x, kernel, shape, precision), direct(dx, kernel, shape, precision) + by_kernel
+XLA takes the examples for channels there, and is slow with one: 5.5 ms for 2.3 of 3x3, 128
+channels, 28 x 28.
+"""
 
 
 def blocks(x: jax.Array, kernel: jax.Array, shape: ConvShape, precision: Any) -> jax.Array:

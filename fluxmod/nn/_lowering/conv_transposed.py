@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from jax import lax
 
 from .conv import MOST_SHIFTS
 from .products import rows_times
+from .tangents import with_tangents
 
 __all__ = ["TransposedShape", "conv_transposed"]
 
@@ -90,24 +90,6 @@ def _direct(x: jax.Array, kernel: jax.Array, shape: TransposedShape, precision: 
     )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _fast_kernel_gradient(
-    x: jax.Array, kernel: jax.Array, shape: TransposedShape, precision: Any
-) -> jax.Array:
-    return _direct(x, kernel, shape, precision)
-
-
-@_fast_kernel_gradient.defjvp
-def _tangent(
-    shape: TransposedShape, precision: Any, primals: Any, tangents: Any
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = primals
-    dx, dkernel = tangents
-    out = _fast_kernel_gradient(x, kernel, shape, precision)
-    by_input = _fast_kernel_gradient(dx, kernel, shape, precision)
-    return out, by_input + _tap_by_tap(x, dkernel, shape, precision)
-
-
 def _tap_by_tap(
     x: jax.Array, kernel: jax.Array, shape: TransposedShape, precision: Any
 ) -> jax.Array:
@@ -132,3 +114,6 @@ def _tap_by_tap(
         product = rows_times(x, kernel[tap].T, precision=precision)
         total = total + lax.pad(product, zero, [(0, 0, 0), *config, (0, 0, 0)])
     return total
+
+
+_fast_kernel_gradient = with_tangents(_direct, by_kernel=_tap_by_tap)
