@@ -89,6 +89,23 @@ def test_columns_are_the_convolution(shape, name):
     is_equal(shape, name)
 
 
+@pytest.mark.parametrize("outputs", [5, 16, 32])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (1, 2), (3, 3)])
+def test_tiles_are_the_convolution(strides, outputs):
+    is_equal(ConvShape((7, 19), (2, 3), 3, outputs, strides, ((1, 0), (2, 1)), (1, 1), 1), "tiles")
+
+
+def test_the_kernels_gradient_of_one_example_is_a_product():
+    def gradient(x, kernel, cotangent):
+        shape = conv(batch=1, outputs=64)
+        return jax.vjp(lambda k: FORMULATIONS["single"](x, k, shape, None), kernel)[1](cotangent)
+
+    shapes = (1, 9, 9, 8), (3, 3, 8, 64), (1, 7, 7, 64)
+    found = str(jax.make_jaxpr(gradient)(*map(jnp.ones, shapes)))
+    assert found.count("conv_general_dilated[") == found.count("custom_jvp_call[")  # forward
+    assert found.count("dot_general[") == 1
+
+
 def conv(
     kernel=(3, 3), inputs=8, groups=1, strides=(1, 1), padding=((0, 0),) * 2, gaps=(1, 1), **more
 ):
