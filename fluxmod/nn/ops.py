@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ __all__ = [
     "clamp",
     "fmax",
     "fmin",
+    "join_rows",
     "masked_rows",
     "masked_scatter",
     "max",
@@ -23,11 +25,13 @@ __all__ = [
     "nonzero",
     "norm",
     "scatter_reduce",
+    "split_rows",
     "unfold",
     "windows",
 ]
 
 Bound = jax.Array | float | None
+Lengths = jax.Array | Sequence[jax.Array | int]
 
 
 def abs(input: jax.Array) -> jax.Array:
@@ -80,6 +84,27 @@ def fmax(input: jax.Array, other: jax.Array) -> jax.Array:
 def fmin(input: jax.Array, other: jax.Array) -> jax.Array:
     """The smaller of two values, NaN left out; the twin of ``torch.fmin``."""
     return jnp.where((input <= other) | jnp.isnan(other), input, other)
+
+
+def join_rows(arrays: Sequence[jax.Array], lengths: Lengths) -> jax.Array:
+    """What ``split_rows`` took apart, one array again; of each piece its first rows.
+
+    Args:
+        lengths: how many rows each of the arrays gives; in all as many as one has.
+
+    Shape:
+        arrays: (N, *) each; returns (N, *).
+
+    >>> pieces = split_rows(jnp.array([5, 6, 7]), jnp.array([1, 2]))
+    >>> join_rows([10 * pieces[0], -pieces[1]], jnp.array([1, 2])).tolist()
+    [50, -6, -7]
+    """
+    starts = _starts(jnp.asarray(lengths))
+    joined, *others = arrays
+    place = jnp.arange(len(joined)).reshape(-1, *[1] * (joined.ndim - 1))
+    for start, array in zip(starts[1:], others, strict=True):
+        joined = jnp.where(place < start, joined, jnp.roll(array, start, axis=0))
+    return joined
 
 
 def masked_rows(input: jax.Array, mask: jax.Array) -> jax.Array:
@@ -268,6 +293,35 @@ def _slope_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     return _slope(primals[0]), tangents[0]
+
+
+def split_rows(input: jax.Array, lengths: Lengths) -> list[jax.Array]:
+    """Consecutive rows, a piece for each length; the twin of ``torch.split(input, lengths)``.
+
+    The lengths may be computed, while a compiled program needs sizes beforehand: every piece has
+    as many rows as the input, first its own, then its first again and again.
+
+    Args:
+        lengths: how many rows each piece has; in all as many as the input.
+
+    Shape:
+        input: (N, *); lengths: (pieces); returns ``pieces`` arrays of (N, *).
+
+    >>> [piece[:n].tolist() for piece, n in zip(split_rows(jnp.arange(3), [1, 2]), [1, 2])]
+    [[0], [1, 2]]
+    """
+    rows_chosen()
+    counts = jnp.asarray(lengths)
+    place = jnp.arange(len(input))
+    return [
+        jnp.take(input, jnp.where(place < count, start + place, start), axis=0, mode="clip")
+        for start, count in zip(_starts(counts), counts, strict=True)
+    ]
+
+
+def _starts(counts: jax.Array) -> jax.Array:
+    """Where each of consecutive pieces begins."""
+    return jnp.cumsum(counts) - counts
 
 
 def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:

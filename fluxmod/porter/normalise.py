@@ -15,17 +15,16 @@ from fluxmod._errors import UnsupportedOpError
 from . import bases, leaves, overrides
 from .capture import Trace
 from .cond import cond
+from .extents import Extents
 from .ir import Call, Op, Param, Size, Value, map_tree, nodes_of, plain_name, tree_values
 from .recording import CallRecord, OpRecord, records_of
 from .repeats import cloned
-from .rows import bound, is_open
 from .running import batch_norm
 from .spelling import respell
 from .traced import (
     as_size,
     cast_back,
     current_like,
-    hinted,
     is_known,
     node_dtype,
     paths_of,
@@ -96,7 +95,7 @@ class _Builder:
         self.flow = True
         self.depends: dict[Any, bool] = {}  # whether what an item makes has a gradient
         self.islands: set[int] = set()  # calls that compute some of it in float32
-        self.bounds: dict[str, int] = {}  # how many rows there can be where values decide
+        self.extents = Extents()
         self.paths = paths_of(module)
 
     def run(self) -> Graph:
@@ -123,22 +122,7 @@ class _Builder:
 
     def new(self, node: Any, val: Any = None) -> Value:
         val = node.meta["val"] if val is None else val
-        if any(is_open(s) and str(s) not in self.bounds for s in val.shape):
-            raise UnsupportedOpError(
-                f"port: {node.target} gives an array whose sizes depend on values, and a compiled "
-                "program needs them beforehand. Rewrite it with a mask or with torch.where."
-            )
-        shape = tuple(self.bounds.get(str(s)) or hinted(s) for s in val.shape)
-        dynamic = tuple(str(s) if isinstance(s, torch.SymInt) else "" for s in val.shape)
-        return Value(shape, val.dtype, dynamic)
-
-    def limit(self, node: Any, val: Any) -> None:
-        """Remember how many rows an operator can give at most."""
-        first = val[0] if isinstance(val, (tuple, list)) and val else val
-        if isinstance(first, torch.Tensor) and first.dim() and is_open(first.shape[0]):
-            most, rows = bound(node, hinted), str(first.shape[0])
-            if most is not None and self.bounds.setdefault(rows, most) != most:
-                del self.bounds[rows]  # as many of two arrays of different sizes
+        return self.extents.of(node, val)
 
     def root_of(self, node: Any) -> Any:
         while node in self.same:
@@ -157,7 +141,7 @@ class _Builder:
                 return Size(val, ("lit",))  # read inside a layer: found again by its symbol
             return self.env[node]
         if isinstance(leaf, torch.SymInt):
-            return self.symbol(leaf)
+            return self.extents.numbers.get(str(leaf)) or self.symbol(leaf)
         return leaf
 
     def cut(self, value: Value) -> Value:
@@ -196,7 +180,7 @@ class _Builder:
         return Size(leaf, ("lit",))
 
     def tree(self, tree: Any) -> Any:
-        return map_tree(self.read, tree)
+        return map_tree(self.read, self.extents.listed(tree))
 
     def refresh(self, node: Any) -> None:
         """Read a view again after what it looks at has changed."""
@@ -304,7 +288,7 @@ class _Builder:
             self.passes(node, result)
             return result
 
-        call.out = map_tree(one, record.out)
+        call.out = map_tree(one, self.extents.listed(record.out))
 
     def passes(self, node: Any, value: Value) -> None:
         """Let a node stand for a call's result until the call around it ends."""
@@ -373,12 +357,13 @@ class _Builder:
             self.env[node] = Size(node.meta.get("val"), ("lit",))
             return
         if name == "sym_size":
+            size = self.extents.settled(node.meta["val"])
             if not self.is_outer(record.args[0]):  # of an array inside a layer
-                self.env[node] = Size(node.meta["val"], ("lit",))
+                self.env[node] = Size(size, ("lit",))
                 return
             value = self.read(record.args[0])
             axis = record.args[1] % value.rank
-            self.env[node] = Size(node.meta["val"], ("dim", value, axis))
+            self.env[node] = Size(size, ("dim", value, axis))
             return
         if self.is_identity(name, record):
             if same_memory(node, record.args[0]):
@@ -402,7 +387,7 @@ class _Builder:
             batch_norm(self, record)
             return
         val = node.meta.get("val")
-        self.limit(node, val)
+        self.extents.note(record)
         if isinstance(val, (tuple, list)):
             values = [self.new(node, v) if isinstance(v, torch.Tensor) else None for v in val]
             op = self.plain_op(record, values)
@@ -412,8 +397,10 @@ class _Builder:
             self.env[node] = op.out
             self.note(node, op.out)
         else:
-            op = self.plain_op(record, Value((), torch.float32))
+            whole = isinstance(val, torch.SymInt)
+            op = self.plain_op(record, Value((), torch.int64 if whole else torch.float32))
             self.env[node] = op.out
+            self.extents.numbers[str(val)] = op.out
         self.current.items.append(op)
         if isinstance(val, torch.Tensor) and record.args and same_memory(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
@@ -472,6 +459,7 @@ class _Builder:
         )
         op.hints = map_tree(self.hint, record.hints)
         respell(op, record, self.uncast)
+        self.extents.respell(op)
         for value in out if isinstance(out, (tuple, list)) else (out,):
             if value is not None:
                 value.producer = op

@@ -193,7 +193,7 @@ def fuse_subscripts(call: Call) -> None:
 
 
 _VERBS = {"add": "add", "mul": "multiply"}
-_HALVES = {"max": "argmax", "min": "argmin"}
+_HALVES = {"max": "argmax", "min": "argmin", "sort": "argsort"}
 
 
 def simplify_writes(call: Call) -> None:
@@ -234,7 +234,7 @@ def _simplify(call: Call, uses: dict[int, int]) -> None:
 
 
 def choose_results(call: Call) -> None:
-    """Make ``max(dim)`` of which only the places are used ``argmax``."""
+    """Make ``max(dim)`` of which only the places are used ``argmax``, and ``sort`` ``argsort``."""
     uses: dict[int, int] = {}
     _count(call, uses)
     _choose(call, uses)
@@ -249,6 +249,8 @@ def _choose(call: Call, uses: dict[int, int]) -> None:
             if used == [1]:
                 item.target = f"{_HALVES[item.name]}.default"
                 item.out = item.out[1]
+            elif used == [0] and item.name == "sort":
+                item.out = item.out[0]
 
 
 def _count(call: Call, uses: dict[int, int]) -> None:

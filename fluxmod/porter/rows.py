@@ -156,11 +156,16 @@ def _operator(op: Op) -> bool:
         return _reads(op, name)
     if name in ("index_put", "index_add", "index_copy", "index_fill"):
         return _writes(op, name)
+    if name == "split_rows":
+        return not open_axes(op.args[0])
+    if name == "join_rows":
+        return all(open_axes(piece) == [0] for piece in op.args[0])
     if name == "masked_scatter":
         return open_axes(op.args[2]) == [0] and len(values) == 1
     if name in ("cat", "stack"):
         dim = op.kwargs.get("dim", op.args[1] if len(op.args) > 1 else 0)
-        return not any(dim % outs[0].rank in open_axes(v) for v in outs)
+        joined = values if name == "cat" else outs
+        return not any(dim % outs[0].rank in open_axes(v) for v in joined)
     if name in _PRODUCTS:
         return _product(op, name, outs[0])
     if name in ("layer_norm", "rms_norm"):

@@ -165,6 +165,22 @@ def test_rows_under_a_mask_come_first_and_others_are_never_read(shape, count):
     assert count == 0 or not np.isnan(got).any()
 
 
+@pytest.mark.parametrize("lengths", [(2, 3, 1), (0, 6, 0), (6, 0, 0), (0, 0, 6), (1, 0, 5)])
+def test_pieces_have_their_rows_first_and_never_read_others(lengths):
+    ends = np.cumsum(lengths)
+    rows = torch.arange(12.0).view(6, 2)
+    for end, length, theirs in zip(ends, lengths, rows.split(lengths), strict=True):
+        x = np.full((6, 2), np.nan)
+        x[end - length : end] = theirs
+        pieces = jax.jit(ops.split_rows)(x, np.array(lengths))
+        piece = pieces[list(ends).index(end)] if length else np.zeros((6, 2))
+        assert piece.shape == (6, 2)
+        np.testing.assert_array_equal(piece[:length], theirs)
+        assert not np.isnan(piece).any()
+    pieces = [10 * piece for piece in ops.split_rows(rows.numpy(), lengths)]
+    np.testing.assert_array_equal(jax.jit(ops.join_rows)(pieces, np.array(lengths)), 10 * rows)
+
+
 def test_rows_are_chosen_by_bools():
     with pytest.raises(TypeError, match="masked_rows: expected a mask of bools, got one of int"):
         ops.masked_rows(np.ones(3), np.ones(3, int))

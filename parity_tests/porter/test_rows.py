@@ -204,9 +204,72 @@ class Clipped(nn.Module):
         return out
 
 
-@pytest.mark.parametrize(
-    "make", [Mixtral, Hit, HitByName, Deepseek, Assigned, Adapters, TwoStreams, Clipped]
-)
+class Sorted(Router):
+    """JetMoe's: the rows in the order of their experts, split by how many each gets."""
+
+    def run(self, rows, lengths):
+        pieces = rows.split(lengths, dim=0)
+        return torch.cat([expert(x) for expert, x in zip(self.experts, pieces, strict=True)])
+
+    def sorted(self, chosen):
+        lengths = torch.zeros(chosen.shape[0], EXPERTS).scatter(1, chosen, 1).long().sum(0).tolist()
+        return lengths, chosen.flatten().sort(0)[1]
+
+    def forward(self, x):
+        rows = x.view(-1, DIM)
+        weights, chosen = self.route(rows)
+        lengths, order = self.sorted(chosen)
+        place = order.div(PICKED, rounding_mode="trunc")
+        new = self.run(rows[place], lengths)
+        new = self.run(new.tanh(), lengths) * weights.flatten()[order][:, None]
+        return torch.zeros_like(rows).index_add(0, place, new).view_as(x)
+
+
+class SortedClipped(Sorted):
+    """A function that is not defined for the rows of other experts."""
+
+    def run(self, rows, lengths):
+        first, *others = rows.abs().split(lengths)
+        bound = 0.9 * first.amin(1, keepdim=True)
+        return torch.cat([(first - bound).log(), *others])
+
+
+class Matrices(Sorted):
+    """One array of weights for all experts."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(EXPERTS, DIM, DIM))
+
+    def run(self, rows, lengths):
+        pieces = rows.split(lengths)
+        return torch.cat([F.linear(pieces[i], self.weight[i]) for i in range(EXPERTS)], dim=0)
+
+
+class MatricesMixed(Matrices):
+    """Another one's weight, a bias, fewer experts than matrices: pieces, not one product."""
+
+    def run(self, rows, lengths):
+        pieces = rows.split(lengths)
+        turned = [F.linear(pieces[i], self.weight[EXPERTS - 1 - i]) for i in range(EXPERTS)]
+        pieces = torch.cat(turned).split(lengths)
+        shifted = [F.linear(p, w, w[0]) for p, w in zip(pieces, self.weight, strict=True)]
+        pieces = torch.cat(shifted).split(lengths)
+        return torch.cat([F.linear(p, self.weight[i // 2]) for i, p in enumerate(pieces)])
+
+
+class Weighed(Sorted):
+    """How many rows an expert gets counts in what it gives."""
+
+    def run(self, rows, lengths):
+        return torch.cat([x * n for x, n in zip(rows.split(lengths), lengths, strict=True)])
+
+
+ROWS = [Mixtral, Hit, HitByName, Deepseek, Assigned, Adapters, TwoStreams, Clipped]
+PIECES = [Sorted, SortedClipped, Matrices, MatricesMixed, Weighed]
+
+
+@pytest.mark.parametrize("make", [*ROWS, *PIECES])
 def test_rows_that_values_choose(make):
     torch.manual_seed(0)
     model, x = make(), torch.randn(3, 5, DIM)
@@ -216,11 +279,20 @@ def test_rows_that_values_choose(make):
     parity.check(model, ported, other, options=parity.Options(levels=("L1", "L2"))).require()
 
 
+def test_a_matrix_for_each_piece_is_one_product():
+    source = porter.source(porter.port(Matrices(), torch.randn(3, 5, DIM)))
+    assert source.count("jax.lax.ragged_dot(") == 2
+    assert "split_rows" not in source
+    assert "unstack" not in source
+
+
 ALIKE = [
     (Hit, 1),
     (HitByNumber, 1),
     (MakeMoE, 1),
     (Skipping, 1),
+    (Sorted, 1),
+    (Matrices, 1),
     *itertools.product([Assigned, Adapters], (0, 1)),
 ]
 
@@ -298,7 +370,27 @@ class Mixed(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("make", [Mean, Given, ByNumber, Joined, Turned, Moved, Mixed])
+class SplitMixed(Sorted):
+    def run(self, rows, lengths):
+        return torch.cat([x * x.sum(0) for x in rows.split(lengths)])
+
+
+class SplitTurned(Sorted):
+    """The pieces are put together in another order."""
+
+    def run(self, rows, lengths):
+        return torch.cat(rows.split(lengths)[::-1])
+
+
+class SplitColumns(Sorted):
+    def run(self, rows, lengths):
+        return torch.cat([x.exp() for x in rows.t().split(lengths, 1)], 1).t()
+
+
+REFUSED = [Mean, Given, ByNumber, Joined, Turned, Moved, Mixed]
+
+
+@pytest.mark.parametrize("make", [*REFUSED, SplitMixed, SplitTurned, SplitColumns])
 def test_what_counts_or_mixes_the_rows_is_refused(make):
     with pytest.raises(UnsupportedOpError, match="depends? on values"):
         porter.port(make(), torch.randn(3, 5, DIM))

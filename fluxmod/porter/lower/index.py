@@ -190,6 +190,28 @@ def _rows(s: Scope, op: Op) -> str:
     return call("ops.masked_rows", s(op.args[0]), s(op.args[1]))
 
 
+@lower("fluxmod.length")
+def _length(s: Scope, op: Op) -> str:
+    """``n.item()`` that says how many rows there are"""
+    if op.args[0].rank:
+        return f"{s(op.args[0])}.reshape(())"
+    return s(op.args[0])
+
+
+@lower("fluxmod.split_rows", "fluxmod.join_rows")
+def _pieces(s: Scope, op: Op) -> str:
+    """``x.split(lengths)`` and ``torch.cat(pieces)``, the lengths known when it runs"""
+    return call(f"ops.{op.target.removeprefix('fluxmod.')}", s(op.args[0]), s(op.args[1]))
+
+
+@lower("fluxmod.linear_rows")
+def _linear_rows(s: Scope, op: Op) -> str:
+    """``torch.cat([F.linear(x, w) for x, w in zip(rows.split(lengths), weight)])``"""
+    rows, weight, lengths = op.args
+    counts = s(lengths) if isinstance(lengths, Value) else call("jnp.stack", s(lengths))
+    return call("jax.lax.ragged_dot", s(rows), f"{s(weight)}.swapaxes(1, 2)", counts)
+
+
 @lower("masked_scatter")
 def _masked_scatter(s: Scope, op: Op) -> str:
     return call("ops.masked_scatter", *(s(value) for value in op.args))

@@ -183,11 +183,11 @@ def _sort(s: Scope, op: Op) -> str:
     descending = "True" if given(op, 2, "descending", False) else None
     text = s(op.args[0])
     if has_no_axes(op):
-        return _alone(text)
-    return (
-        f"({call('jnp.sort', text, axis=str(dim), descending=descending)}, "
-        f"{call('jnp.argsort', text, axis=str(dim), descending=descending)})"
-    )
+        return _alone(text) if isinstance(op.out, list) else text
+    values = call("jnp.sort", text, axis=str(dim), descending=descending)
+    if not isinstance(op.out, list):
+        return values
+    return f"({values}, {call('jnp.argsort', text, axis=str(dim), descending=descending)})"
 
 
 @lower("bucketize", "searchsorted")
