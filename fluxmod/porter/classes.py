@@ -296,8 +296,10 @@ class ClassCode:
         signature = first.signature
         if node is not self.init.base:
             node = followed(node, self.init, torch_class) if torch_class else None
-        shown, keyword = [], False
-        ordered = {k: None for k in signature if any(k in s.args for s in specs)}
+        shown: list[str] = []
+        keyword = False
+        order = list(signature)
+        ordered = {k: None for k in order if any(k in s.args for s in specs)}
         ordered |= {k: None for s in specs for k in s.args}
         for key in ordered:
             default = signature[key].default if key in signature else inspect.Parameter.empty
@@ -306,14 +308,10 @@ class ClassCode:
             text = "out_channels"
             if inner is not None or key not in _FEATURES or self.columns.get(text) != values:
                 text = self.value(values, inner, key)
-            required = default is inspect.Parameter.empty
-            keyword = keyword or not required
-            if key == "kernel_size" and required:
-                by_name = True
-                keyword = True
-            else:
-                by_name = keyword
-            shown.append(f"{key}={text}" if by_name else text)
+            required = default is inspect.Parameter.empty and key != "kernel_size"
+            placed = isinstance(node, ast.Call) and inner in node.args and key == order[len(shown)]
+            keyword = keyword or not (required or placed)
+            shown.append(f"{key}={text}" if keyword else text)
         if first.takes_rngs:
             shown.append("rngs=rngs")
             self.group.needs_rngs = True

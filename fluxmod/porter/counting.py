@@ -1,13 +1,13 @@
-"""Runs of equal statements that differ in numbers going up become a loop over a range."""
+"""Runs of equal statements, which may differ in numbers going up, become a loop over a range."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["counted"]
+__all__ = ["LEAST", "counted"]
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
-_LEAST = 4
+LEAST = 4
 """Rounds that make a loop; fewer read better one by one."""
 
 _LONGEST = 12
@@ -38,13 +38,13 @@ def counted(lines: list[str]) -> list[str]:
 
 def _run(lines: list[str], forms: list[str], start: int) -> tuple[int, int] | None:
     """The length of a round and the number of rounds, where a loop begins."""
-    for length in range(1, min(_LONGEST, (len(lines) - start) // _LEAST) + 1):
+    for length in range(1, min(_LONGEST, (len(lines) - start) // LEAST) + 1):
         count = 1
         while forms[start : start + length] == forms[start + count * length :][:length]:
             count += 1
-        while count >= _LEAST:
+        while count >= LEAST:
             rounds = [lines[start + k * length : start + (k + 1) * length] for k in range(count)]
-            if _step(rounds):
+            if _step(rounds) or all(each == rounds[0] for each in rounds):
                 return length, count
             count -= 1
     return None
@@ -68,10 +68,13 @@ def _loop(rounds: list[list[str]], around: list[str]) -> list[str]:
     first, second = _numbers(rounds[0]), _numbers(rounds[1])
     moving = [a != b for a, b in zip(first, second, strict=True)]
     moved = [a for a, moves in zip(first, moving, strict=True) if moves]
+    indent = rounds[0][0][: len(rounds[0][0]) - len(rounds[0][0].lstrip())]
+    if not moved:
+        head = f"{indent}for _ in range({len(rounds)}):"
+        return [head, *(f"    {line}" for line in rounds[0])]
     low, step, count = max(moved, key=moved.count), _step(rounds), len(rounds)
     taken = set(re.findall(r"\b[a-z]\b", " ".join(around)))
     index = next(name for name in ("i", "j", "k", "index") if name not in taken)
-    indent = rounds[0][0][: len(rounds[0][0]) - len(rounds[0][0].lstrip())]
     bounds = [str(low + count * step)]
     if low or step > 1:
         bounds.insert(0, str(low))

@@ -12,7 +12,7 @@ import torch
 from fluxmod import nn
 
 from .classes import ClassCode
-from .counting import counted
+from .collecting import collected
 from .groups import Group
 from .ir import Value, tree_values
 from .leaves import Leaf
@@ -28,6 +28,7 @@ __all__ = ["axes_of", "module_text"]
 
 _SPACE = {3: "L", 4: "H, W", 5: "D, H, W"}
 _SIZE_OR_DTYPE = re.compile(r" *(\w+) = [\w.]+\.(?:dtype|shape\[-?\d+\])")
+_EITHER = re.compile(r"^if (.+):\n    (self\.\w+) = (.+)\nelse:\n    \2 = (\w+)$", re.MULTILINE)
 _MARK = re.compile(r"_number_\d+_")
 
 
@@ -115,7 +116,7 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
         lines.append(_signature(group))
         for name, text in code.local.items():
             lines += statement(f"{name} = {text}", 8)
-        for line in code.lines:
+        for line in _chosen(code.lines):
             for each in named_first(line):
                 lines += statement(each, 8)
         lines.append("")
@@ -126,6 +127,17 @@ def class_text(code: ClassCode, stacking: list[ClassCode] | None = None) -> str:
     while lines and not lines[-1]:
         lines.pop()
     return "\n".join(lines)
+
+
+def _chosen(lines: list[str]) -> list[str]:
+    """Statements with ``self.x = a if test else None`` on one line, where there is room."""
+    text = "\n".join(lines)
+    for match in reversed(list(_EITHER.finditer(text))):
+        test, name, made, other = match.groups()
+        line = f"{name} = {made} if {test} else {other}"
+        if len(line) + 8 <= WIDTH:
+            text = f"{text[: match.start()]}{line}{text[match.end() :]}"
+    return text.split("\n") if lines else []
 
 
 def _called(code: ClassCode) -> list[str]:
@@ -146,7 +158,7 @@ def _read(lines: list[str]) -> list[str]:
 
 def _looped(lines: list[str], module: torch.nn.Module) -> list[str]:
     """Statements with what repeats itself as loops."""
-    return counted(rolled(unpacked(lines), module))
+    return collected(rolled(unpacked(lines), module), module)
 
 
 def _function_text(code: ClassCode) -> str:

@@ -22,14 +22,14 @@ class CifarBlock(nn.Module):
 
     def __init__(self, in_planes: int, planes: int, stride: int = 1, *, rngs: nnx.Rngs) -> None:
         self.conv1 = nn.Conv2d(
-            in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False, rngs=rngs
+            in_planes, planes, 3, stride=stride, padding=1, bias=False, rngs=rngs
         )
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False, rngs=rngs)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False, rngs=rngs)
         self.bn2 = nn.BatchNorm2d(planes)
         if stride != 1 or in_planes != planes:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride, bias=False, rngs=rngs),
+                nn.Conv2d(in_planes, planes, 1, stride=stride, bias=False, rngs=rngs),
                 nn.BatchNorm2d(planes),
             )
         else:
@@ -52,7 +52,7 @@ class CifarNet(nn.Module):
     axes = nn.Axes(inputs=(nn.Channel(1),))
 
     def __init__(self, num_classes: int = 10, *, rngs: nnx.Rngs) -> None:
-        self.conv1 = nn.Conv2d(3, 8, kernel_size=3, padding=1, bias=False, rngs=rngs)
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False, rngs=rngs)
         self.layer1 = nn.Sequential(*(CifarBlock(8, 8, rngs=rngs) for _ in range(2)))
         self.layer2 = nn.Sequential(
             CifarBlock(8, 16, stride=2, rngs=rngs), CifarBlock(16, 16, rngs=rngs)

@@ -30,8 +30,8 @@ class CausalSelfAttention(nn.Module):
         )
         self.c_attn = nn.Linear(n_embd, 3 * n_embd, rngs=rngs)
         self.c_proj = nn.Linear(n_embd, n_embd, rngs=rngs)
-        self.attn_dropout = nn.Dropout(p=dropout, rngs=rngs)
-        self.resid_dropout = nn.Dropout(p=dropout, rngs=rngs)
+        self.attn_dropout = nn.Dropout(dropout, rngs=rngs)
+        self.resid_dropout = nn.Dropout(dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         q, k, v = jnp.split(self.c_attn(x), 3, axis=2)
@@ -65,7 +65,7 @@ class GPTBlock(nn.Module):
             {
                 "c_fc": nn.Linear(n_embd, 4 * n_embd, rngs=rngs),
                 "c_proj": nn.Linear(4 * n_embd, n_embd, rngs=rngs),
-                "dropout": nn.Dropout(p=dropout, rngs=rngs),
+                "dropout": nn.Dropout(dropout, rngs=rngs),
             }
         )
 
@@ -109,7 +109,7 @@ class GPT(nn.Module):
             {
                 "wte": nn.Embedding(vocab_size, n_embd, rngs=rngs),
                 "wpe": nn.Embedding(block_size, n_embd, rngs=rngs),
-                "drop": nn.Dropout(p=dropout, rngs=rngs),
+                "drop": nn.Dropout(dropout, rngs=rngs),
                 "h": nn.ModuleList(
                     GPTBlock(n_embd, n_head, block_size, dropout, rngs=rngs) for _ in range(n_layer)
                 ),

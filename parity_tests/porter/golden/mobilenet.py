@@ -60,30 +60,20 @@ class InvertedResidual(nn.Module):
         layers = []
         if expand_ratio != 1:
             layers += [
-                nn.Conv2d(inp, hidden_dim, kernel_size=1, bias=False, rngs=rngs),
+                nn.Conv2d(inp, hidden_dim, 1, bias=False, rngs=rngs),
                 nn.BatchNorm2d(hidden_dim),
                 nn.ReLU6(),
             ]
         layers += [
             nn.Conv2d(
-                hidden_dim,
-                hidden_dim,
-                kernel_size=3,
-                stride=stride,
-                padding=1,
-                groups=hidden_dim,
-                bias=False,
-                rngs=rngs,
+                hidden_dim, hidden_dim, 3, stride, 1, groups=hidden_dim, bias=False, rngs=rngs
             ),
             nn.BatchNorm2d(hidden_dim),
             nn.Hardswish(),
         ]
         if use_se:
             layers.append(SqueezeExcite(hidden_dim, rngs=rngs))
-        layers += [
-            nn.Conv2d(hidden_dim, oup, kernel_size=1, bias=False, rngs=rngs),
-            nn.BatchNorm2d(oup),
-        ]
+        layers += [nn.Conv2d(hidden_dim, oup, 1, bias=False, rngs=rngs), nn.BatchNorm2d(oup)]
         self.conv = nn.Sequential(*layers)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -103,7 +93,7 @@ class MobileNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.2, *, rngs: nnx.Rngs) -> None:
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1, bias=False, rngs=rngs),
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False, rngs=rngs),
             nn.BatchNorm2d(8),
             nn.ReLU6(),
             InvertedResidual(8, 8, 1, 1, rngs=rngs),
@@ -112,7 +102,7 @@ class MobileNet(nn.Module):
             InvertedResidual(12, 16, 2, 4, use_se=True, rngs=rngs),
         )
         self.classifier = nn.Sequential(
-            nn.Dropout(p=dropout, rngs=rngs), nn.Linear(16, num_classes, rngs=rngs)
+            nn.Dropout(dropout, rngs=rngs), nn.Linear(16, num_classes, rngs=rngs)
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

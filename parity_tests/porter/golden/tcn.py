@@ -47,19 +47,14 @@ class TemporalBlock(nn.Module):
     ) -> None:
         padding = (kernel_size - 1) * dilation
         self.conv1 = nn.Conv1d(
-            n_inputs,
-            n_outputs,
-            kernel_size=kernel_size,
-            padding=padding,
-            dilation=dilation,
-            rngs=rngs,
+            n_inputs, n_outputs, kernel_size, padding=padding, dilation=dilation, rngs=rngs
         )
         self.chomp1 = Chomp1d(padding)
         self.relu1 = nn.ReLU()
-        self.dropout1 = nn.Dropout(p=dropout, rngs=rngs)
+        self.dropout1 = nn.Dropout(dropout, rngs=rngs)
         self.net = nn.Sequential(self.conv1, self.chomp1, self.relu1, self.dropout1)
         if n_inputs != n_outputs:
-            self.downsample = nn.Conv1d(n_inputs, n_outputs, kernel_size=1, rngs=rngs)
+            self.downsample = nn.Conv1d(n_inputs, n_outputs, 1, rngs=rngs)
         else:
             self.downsample = None
         self.relu = nn.ReLU()

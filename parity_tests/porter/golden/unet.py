@@ -45,7 +45,7 @@ class Down(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs) -> None:
         self.maxpool_conv = nn.Sequential(
-            nn.MaxPool2d(kernel_size=2, stride=2), DoubleConv(in_channels, out_channels, rngs=rngs)
+            nn.MaxPool2d(2, stride=2), DoubleConv(in_channels, out_channels, rngs=rngs)
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

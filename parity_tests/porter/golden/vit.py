@@ -52,9 +52,9 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, dim * 3, rngs=rngs)
-        self.attn_drop = nn.Dropout(p=attn_drop, rngs=rngs)
+        self.attn_drop = nn.Dropout(attn_drop, rngs=rngs)
         self.proj = nn.Linear(dim, dim, rngs=rngs)
-        self.proj_drop = nn.Dropout(p=proj_drop, rngs=rngs)
+        self.proj_drop = nn.Dropout(proj_drop, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         B, N, C = x.shape
@@ -85,7 +85,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(in_features, hidden_features, rngs=rngs)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_features, in_features, rngs=rngs)
-        self.drop = nn.Dropout(p=drop, rngs=rngs)
+        self.drop = nn.Dropout(drop, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.fc1(x)

@@ -1,0 +1,164 @@
+"""Loops over the steps of a sequence, which torch traces one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fluxmod import parity, porter
+from fluxmod.porter.collecting import collected
+
+
+class Outputs(nn.Module):
+    """What every step gives goes through a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = x.new_zeros(x.size(0), 6)
+        predictions = []
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+            predictions.append(self.out(h))
+        return torch.stack(predictions, 1)
+
+
+class States(nn.Module):
+    """Every state, of steps on an input and of steps on what came before; the last ones too."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.LSTMCell(4, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        h = x.new_zeros(x.size(0), 6)
+        c = torch.zeros_like(h)
+        outputs = []
+        for t in range(x.size(1)):
+            h, c = self.cell(x[:, t], (h, c))
+            outputs.append(h)
+        y = self.out(h)
+        for _ in range(5):
+            h, c = self.cell(y, (h, c))
+            y = self.out(h)
+            outputs += [h]
+        return torch.stack(outputs, 1), h, c, y
+
+
+class Elman(nn.Module):
+    """Without a cell; each output gets an axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.hidden, self.out = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h, ys = torch.zeros(x.size(0), 6, dtype=x.dtype), []
+        for i in range(x.size(1)):
+            h = torch.tanh(self.inner(x[:, i, :]) + self.hidden(h))
+            ys.append(self.out(h).unsqueeze(1))
+        return torch.cat(ys, 1)
+
+
+class Windows(nn.Module):
+    """A piece of the input for each step, the first of which has no lower bound."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x):
+        h, outputs = x.new_zeros(1, x.size(0), 6), []
+        for i in range(4):
+            output, h = self.rnn(x[:, i : i + 2], h)
+            outputs.append(F.relu(output))
+        return torch.cat(outputs, dim=1)
+
+
+class Dropped(nn.Module):
+    """All steps, and then a layer that draws numbers for each of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.drop = nn.RNNCell(4, 6), nn.Dropout(0.5)
+
+    def forward(self, x):
+        h, states = x.new_zeros(x.size(0), 6), []
+        for t in range(x.size(1)):
+            h = self.cell(self.drop(x[:, t]), h)
+            states.append(h)
+        return torch.stack([self.drop(h) for h in states], 1)
+
+
+class Kept(nn.Module):
+    """The first state is read again at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.RNNCell(4, 6)
+
+    def forward(self, x):
+        h, states = x.new_zeros(x.size(0), 6), []
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+            states.append(h)
+        y = torch.stack(states, 1) * 2
+        return y - states[0][:, None]
+
+
+def ported(make):
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(2, 5, 4)
+    flax = porter.port(model, x)
+    options = parity.Options(levels=("L1", "L2"))
+    parity.check(model, flax, x, options=options).require()
+    source = porter.source(flax)
+    return source[source.index("    def __call__") :]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "loops"),
+    [(Outputs, "predictions", 1), (States, "outputs", 2), (Elman, "ys", 1)],
+)
+def test_steps_are_a_loop(make, name, loops):
+    source = ported(make)
+    assert source.count("    for ") == loops
+    assert f"        {name} = []\n" in source
+    assert source.count(f"    {name}.append(") == loops
+
+
+def test_pieces_of_the_input_are_a_loop():
+    assert "x[:, i : i + 2]" in ported(Windows)
+
+
+@pytest.mark.parametrize("make", [Dropped, Kept])
+def test_what_is_no_loop_stays(make):
+    ported(make)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # read after the list, under the name that the loop would set again
+        [*(f"y{k} = f(x[{k}])" for k in range(4)), "z = stack([y0, y1, y2, y3])", "return z + y0"],
+        [*(f"h{k} = f(x[{k}])\na = g(h{k})" for k in range(4)), "return stack([h0, h1, h2, h3])"],
+        # set in a branch
+        ["y = 1", "if self.training:", "    y = 2", "return stack([y, y, y, y])"],
+        # put into the list in another order
+        [*(f"y{k} = f(x[{k}])" for k in range(4)), "return stack([y3, y2, y1, y0])"],
+    ],
+)
+def test_statements_mean_the_same(lines):
+    def run(lines):
+        space = {"f": lambda x: x * 2, "g": lambda h: h + 1, "stack": list, "self": Outputs()}
+        body = "\n".join(f"    {line}" for line in "\n".join(lines).split("\n"))
+        space["stack"] = lambda values: sum((k + 1) * v for k, v in enumerate(values))
+        exec(f"def forward(self, x):\n{body}", space)
+        return space["forward"](space["self"], [3, 5, 7, 11])
+
+    lines = "\n".join(lines).split("\n")
+    assert run(collected(lines, nn.Module())) == run(lines)
