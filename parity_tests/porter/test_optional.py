@@ -349,7 +349,7 @@ def stacked(kind):
 
 
 MODELS = {
-    "expression": (lambda: stacked(ByExpression), ["n_in != n_out else None", "ByExpression(6, 4, "]),
+    "expression": (lambda: stacked(ByExpression), ["!= n_out else None", "ByExpression(6, 4, "]),
     "statement": (lambda: stacked(ByStatement), ["if n_in != n_out:", "ByStatement(6, 4, "]),
     "given": (
         lambda: Stack(Given(DIM, DIM), Given(DIM, 4, nn.Linear(DIM, 4)), Given(4, 4)),
