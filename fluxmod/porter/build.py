@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import torch
 from flax import nnx
+from jax.extend import core
 
 from fluxmod import convert, nn
 from fluxmod._errors import PortError
@@ -123,8 +124,24 @@ def _fill_rest(make: Callable[[], nnx.Module], model: nnx.Module) -> None:
         made = _variables(make())
         return [made[index].get_value() for index in missing]
 
-    for index, value in zip(missing, jax.jit(rest)(), strict=True):
+    closed = jax.make_jaxpr(rest)()
+    for index, value in zip(missing, core.jaxpr_as_fun(_without_unused(closed))(), strict=True):
         variables[index].set_value(value)
+
+
+def _without_unused(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """A program without what its results do not need.
+
+    It runs step by step: hundreds of random streams are few kinds of small steps, each compiled
+    once, and as one program took longer to compile than all else of a port of 48 blocks.
+    """
+    needed = {v for v in closed.jaxpr.outvars if isinstance(v, core.Var)}
+    steps = []
+    for step in reversed(closed.jaxpr.eqns):
+        if needed & set(step.outvars):
+            steps.append(step)
+            needed |= {v for v in step.invars if isinstance(v, core.Var)}
+    return core.ClosedJaxpr(closed.jaxpr.replace(eqns=steps[::-1]), closed.consts)
 
 
 def _variables(model: nnx.Module) -> list[nnx.Variable[Any]]:
