@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 
@@ -20,6 +21,7 @@ __all__ = ["collected"]
 
 _FIRST = re.compile(r"(?<=[\[ ]):(\d+)(?=[\],])")  # x[:, :1]
 _GIVEN = -1  # an argument, or a module
+_FILL = re.compile(r"\w+\.append\(")
 _WRITTEN = re.compile(r"(?<=[\[ ])0:(\d+)(?=[\],])")  # x[:, 0:1]
 
 
@@ -37,16 +39,33 @@ def collected(lines: list[str], module: torch.nn.Module) -> list[str]:
     return stack(outputs)
     """
     plain = counted(lines)
-    name = _name(module, lines)
-    for at in range(len(lines) - 1, -1, -1):
-        for found in _lists(lines[at]):
-            steps = _Steps(lines, at, found, name).run()
-            looped = counted(steps) if steps is not None else plain
-            start = _start(looped, name)
-            if start is not None and len(looped) < len(plain):
-                looped.insert(start, f"{name} = []")
-                return [_WRITTEN.sub(r":\1", line) for line in looped]
+    count = sum(len(_lists(line)) for line in lines)
+    for only in (None, *range(count)) if count else ():
+        steps, names = _filled(lines, _names(module, lines), only)
+        looped = counted(steps)
+        starts = [_start(looped, name) for name in names]
+        if names and None not in starts and len(looped) < len(plain):
+            for name in names:
+                looped.insert(_start(looped, name) or 0, f"{name} = []")
+            return [_WRITTEN.sub(r":\1", line) for line in looped]
     return plain
+
+
+def _filled(
+    lines: list[str], names: Iterator[str], only: int | None
+) -> tuple[list[str], list[str]]:
+    """Statements that fill lists, all or one of those that are written out, and their names."""
+    used: list[str] = []
+    skipped = number = 0
+    while found := [(at, each) for at, x in enumerate(lines) for each in _lists(x)][skipped:]:
+        name = next(names)
+        steps = _Steps(lines, *found[0], name).run() if only in (None, number) else None
+        if steps is None:
+            skipped += 1
+        else:
+            lines, used = steps, [*used, name]
+        number += 1
+    return lines, used
 
 
 def _lists(line: str) -> list[ast.List]:
@@ -55,6 +74,7 @@ def _lists(line: str) -> list[ast.List]:
     return [n for n in nodes if isinstance(n, ast.List) and len(n.elts) >= LEAST]
 
 
+@lru_cache(maxsize=4096)
 def _parsed(line: str) -> ast.stmt | None:
     """A statement of the function itself; not one that a branch or a loop is made of."""
     if line.startswith(" ") or line.endswith(":"):
@@ -62,17 +82,16 @@ def _parsed(line: str) -> ast.stmt | None:
     return ast.parse(line).body[0]
 
 
-def _name(module: torch.nn.Module, lines: list[str]) -> str:
-    """What torch's source calls the list."""
+def _names(module: torch.nn.Module, lines: list[str]) -> Iterator[str]:
+    """What torch's source calls its lists; then names that nothing has."""
     try:
         source = inspect.getsource(type(module).forward)
     except (OSError, TypeError):
         source = ""
-    filled = dict.fromkeys(re.findall(r"\b(\w+)(?:\.append\(| \+= \[)", source))
-    name = next(iter(filled), "outputs")
-    while any(re.search(rf"\b{name}\b", line) for line in lines):
-        name = f"{name}_"
-    return name
+    found = re.findall(r"\b(\w+)(?:\.append\(| \+= \[)", source)
+    names = dict.fromkeys((*found, "outputs", *(f"outputs{number}" for number in range(2, 99))))
+    text = "\n".join(lines)
+    yield from (name for name in names if not re.search(rf"\b{name}\b", text))
 
 
 def _start(lines: list[str], name: str) -> int | None:
@@ -109,24 +128,29 @@ class _Steps:
     def _put(self, element: ast.expr, place: int, base: str, last: bool) -> tuple[int, str] | None:
         """Add an element where it is made; the place behind it, and the name it is made under."""
         places = {name: self._made(name) for name in _loaded(element)}
-        names = [name for name, found in places.items() if found != _GIVEN]
-        made = places[names[0]] if len(names) == 1 else None
-        if made is None or made < place:
+        made = max((at for at in places.values() if at is not None), default=_GIVEN)
+        names = [name for name, at in places.items() if at == made]
+        if None in places.values() or made < place:
             return None
-        if _calls(element) and not (last and made == len(self.lines) - 1):
+        end = made + 1
+        while end < len(self.lines) and _FILL.match(self.lines[end]):
+            end += 1
+        if _calls(element) and not (last and end == len(self.lines)):
             return None  # layers may draw numbers: they are called in the order they were
         name, text = names[0], expression(element)
+        alone = len([at for at in places.values() if at != _GIVEN]) == 1
+        once = alone and len(re.findall(rf"\b{name}\b", text)) == 1 and _begins(element, name)
         match = re.fullmatch(rf"{name} = (.+)", self.lines[made])
-        if match and _begins(element, name) and not self._is_read(name, made):
+        if match and once and not self._is_read(name, made):
             tree = _Put(name, _expression(match[1])).visit(_expression(text))
             self.lines[made] = f"{self.name}.append({expression(tree)})"
             return made + 1, base
-        if base and name != base:
+        if alone and base and name != base:
             if not self._rename(made, name, base):
                 return None
             text, name = re.sub(rf"\b{name}\b", base, text), base
-        self.lines.insert(made + 1, f"{self.name}.append({text})")
-        return made + 2, name
+        self.lines.insert(end, f"{self.name}.append({text})")
+        return end + 1, name if alone else base
 
     def _after(self, made: int) -> list[str]:
         return [*self.lines[made + 1 :], self.last]
@@ -135,16 +159,16 @@ class _Steps:
         """Whether a statement after the one that sets a variable may read it."""
         if any(re.search(rf"\b{name}\b", line) for line in self.rest):
             return True
-        return any(name in _loaded(_parsed(line)) for line in self._after(made))
+        return any(name in _reads(line) for line in self._after(made))
 
     def _made(self, name: str) -> int | None:
         """The last statement that sets a name, or that none does; None where a branch might."""
         for at in range(len(self.lines) - 1, -1, -1):
-            if (statement := _parsed(self.lines[at])) is None:
+            if _parsed(self.lines[at]) is None:
                 if any(re.search(rf"\b{name}\b", line) for line in self.lines[: at + 1]):
                     return None
                 return _GIVEN
-            if name in _stored(statement):
+            if name in _sets(self.lines[at]):
                 return at
         return _GIVEN
 
@@ -153,10 +177,10 @@ class _Steps:
         lines = self._after(made)
         if any(re.search(rf"\b({name}|{base})\b", line) for line in self.rest):
             return False
-        end = next((i for i, x in enumerate(lines) if name in _stored(_parsed(x))), len(lines) - 1)
-        read = [i for i, x in enumerate(lines[: end + 1]) if name in _loaded(_parsed(x))]
-        reset = next((i for i, x in enumerate(lines) if base in _stored(_parsed(x))), len(lines))
-        other = any(base in _loaded(_parsed(x)) for x in lines[: reset + 1])
+        end = next((i for i, x in enumerate(lines) if name in _sets(x)), len(lines) - 1)
+        read = [i for i, x in enumerate(lines[: end + 1]) if name in _reads(x)]
+        reset = next((i for i, x in enumerate(lines) if base in _sets(x)), len(lines))
+        other = any(base in _reads(x) for x in lines[: reset + 1])
         if other or max(read, default=0) > reset:
             return False
         targets, equals, value = self.lines[made].partition(" = ")
@@ -214,15 +238,24 @@ def _expression(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def _loaded(node: Any) -> set[str]:
+@lru_cache(maxsize=4096)
+def _reads(line: str) -> frozenset[str]:
     """The variables that a statement reads."""
-    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)] if node is not None else []
-    return {n.id for n in names if isinstance(n.ctx, ast.Load)} - {"self"}
+    return _loaded(_parsed(line))
 
 
-def _stored(node: Any) -> set[str]:
+@lru_cache(maxsize=4096)
+def _sets(line: str) -> frozenset[str]:
+    return _named(_parsed(line), ast.Store)
+
+
+def _loaded(node: ast.AST | None) -> frozenset[str]:
+    return _named(node, ast.Load) - {"self"}
+
+
+def _named(node: ast.AST | None, context: type[ast.expr_context]) -> frozenset[str]:
     names = [n for n in ast.walk(node) if isinstance(n, ast.Name)] if node is not None else []
-    return {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    return frozenset(n.id for n in names if isinstance(n.ctx, context))
 
 
 def _renamed(line: str, name: str, base: str) -> str:

@@ -79,6 +79,40 @@ class Windows(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
+class Attending(nn.Module):
+    """Two lists: what each step gives, and what it looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.score, self.out = nn.GRUCell(4, 4), nn.Linear(4, 4), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = x.mean(1)
+        outputs, looks = [], []
+        for t in range(x.size(1)):
+            weight = (x @ self.score(h).unsqueeze(2)).softmax(1)
+            context = (weight * x).sum(1)
+            h = self.cell(x[:, t], h)
+            outputs.append(self.out(torch.cat([h, context], 1)))
+            looks.append(weight.squeeze(2))
+        return torch.stack(outputs, 1), torch.stack(looks, 1)
+
+
+class Doubled(nn.Module):
+    """What a step draws is in the list twice: it is drawn once."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        outputs = []
+        for t in range(4):
+            y = self.drop(x[:, t])
+            outputs.append(y[:, : y.size(1) // 2] * y[:, 2:])
+        return torch.stack(outputs, 1)
+
+
 class Dropped(nn.Module):
     """All steps, and then a layer that draws numbers for each of them."""
 
@@ -122,7 +156,14 @@ def ported(make):
 
 @pytest.mark.parametrize(
     ("make", "name", "loops"),
-    [(Outputs, "predictions", 1), (States, "outputs", 2), (Elman, "ys", 1)],
+    [
+        (Outputs, "predictions", 1),
+        (States, "outputs", 2),
+        (Elman, "ys", 1),
+        (Attending, "outputs", 1),
+        (Attending, "looks", 1),
+        (Doubled, "outputs", 1),
+    ],
 )
 def test_steps_are_a_loop(make, name, loops):
     source = ported(make)
@@ -146,6 +187,8 @@ def test_what_is_no_loop_stays(make):
         # read after the list, under the name that the loop would set again
         [*(f"y{k} = f(x[{k}])" for k in range(4)), "z = stack([y0, y1, y2, y3])", "return z + y0"],
         [*(f"h{k} = f(x[{k}])\na = g(h{k})" for k in range(4)), "return stack([h0, h1, h2, h3])"],
+        # read twice in the list
+        [*(f"y{k} = f(x[{k}])" for k in range(4)), "return stack([y0 * y0, y1 * y1, y2 * y2, y3])"],
         # set in a branch
         ["y = 1", "if self.training:", "    y = 2", "return stack([y, y, y, y])"],
         # put into the list in another order
