@@ -141,7 +141,7 @@ class _Steps:
         alone = len([at for at in places.values() if at != _GIVEN]) == 1
         once = alone and len(re.findall(rf"\b{name}\b", text)) == 1 and _begins(element, name)
         match = re.fullmatch(rf"{name} = (.+)", self.lines[made])
-        if match and once and not self._is_read(name, made):
+        if match and once and not base and not self._is_read(name, made):
             tree = _Put(name, _expression(match[1])).visit(_expression(text))
             self.lines[made] = f"{self.name}.append({expression(tree)})"
             return made + 1, base
@@ -175,7 +175,9 @@ class _Steps:
     def _rename(self, made: int, name: str, base: str) -> bool:
         """Call what a statement makes as what the first round made; whether that is possible."""
         lines = self._after(made)
-        if any(re.search(rf"\b({name}|{base})\b", line) for line in self.rest):
+        if any(re.search(rf"\b{base}\b", line) for line in self.rest):
+            return False
+        if any(_parsed(line) is None or name in _sets(line) for line in self.rest):
             return False
         end = next((i for i, x in enumerate(lines) if name in _sets(x)), len(lines) - 1)
         read = [i for i, x in enumerate(lines[: end + 1]) if name in _reads(x)]
@@ -188,6 +190,7 @@ class _Steps:
         for i in read:
             lines[i] = _renamed(lines[i], name, base)
         self.lines[made + 1 :], self.last = lines[:-1], lines[-1]
+        self.rest = [_renamed(line, name, base) for line in self.rest]
         return True
 
     def _complete(self) -> None:

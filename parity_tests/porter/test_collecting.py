@@ -181,27 +181,74 @@ def test_what_is_no_loop_stays(make):
     ported(make)
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        # read after the list, under the name that the loop would set again
-        [*(f"y{k} = f(x[{k}])" for k in range(4)), "z = stack([y0, y1, y2, y3])", "return z + y0"],
-        [*(f"h{k} = f(x[{k}])\na = g(h{k})" for k in range(4)), "return stack([h0, h1, h2, h3])"],
-        # read twice in the list
-        [*(f"y{k} = f(x[{k}])" for k in range(4)), "return stack([y0 * y0, y1 * y1, y2 * y2, y3])"],
-        # set in a branch
-        ["y = 1", "if self.training:", "    y = 2", "return stack([y, y, y, y])"],
-        # put into the list in another order
-        [*(f"y{k} = f(x[{k}])" for k in range(4)), "return stack([y3, y2, y1, y0])"],
-    ],
-)
-def test_statements_mean_the_same(lines):
-    def run(lines):
-        space = {"f": lambda x: x * 2, "g": lambda h: h + 1, "stack": list, "self": Outputs()}
-        body = "\n".join(f"    {line}" for line in "\n".join(lines).split("\n"))
-        space["stack"] = lambda values: sum((k + 1) * v for k, v in enumerate(values))
-        exec(f"def forward(self, x):\n{body}", space)
-        return space["forward"](space["self"], [3, 5, 7, 11])
+def rounds(first, others, last):
+    """Statements of a first round and five more, and what is done with the list of all."""
+    made = [first, *(others.format(k, k - 1) for k in range(1, 6))]
+    listed = ", ".join(f"h{k}" for k in range(6))
+    return "\n".join([*made, last.format(f"[{listed}]")])
 
-    lines = "\n".join(lines).split("\n")
+
+STATEMENTS = {
+    "a loop": rounds("h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "return stack({0})"),
+    "read after the list": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "z = stack({0})\nreturn z + h0"
+    ),
+    "a later one read after the list": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "z = stack({0})\nreturn z + h3"
+    ),
+    "the last one read after the list": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}])", "z = stack({0})\nreturn z + h5"
+    ),
+    "the last state read after the list": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "z = stack({0})\ny = g(h5)\nreturn z + h5 * y"
+    ),
+    "the first one read in every round": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1} * h0", "return stack({0})"
+    ),
+    "something else made of each": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}\na = g(h{0})", "return stack({0}) + a"
+    ),
+    "set in a branch": "y = 1\nif self.training:\n    y = 2\nreturn stack([y, y, y, y])",
+    "in another order": "\n".join(
+        [*(f"y{k} = f(x[{k}])" for k in range(4)), "return stack([y3, y2, y1, y0])"]
+    ),
+    "its own argument": "\n".join(
+        [
+            *(f"y{k} = f(x[{k}])" for k in range(4)),
+            f"return stack([{', '.join(f'y{k}.__add__(y{k})' for k in range(4))}])",
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statements_mean_the_same(name):
+    def run(lines):
+        called = []
+        space = {
+            "f": lambda x: called.append(x) or x * 2,
+            "g": lambda h: called.append(h) or h + 1,
+            "stack": lambda values: sum((k + 1) * v for k, v in enumerate(values)),
+        }
+        body = "\n".join(f"    {line}" for line in lines)
+        exec(f"def forward(self, x):\n{body}", space)
+        return space["forward"](nn.Module(), [3, 5, 7, 11, 13, 17]), called
+
+    lines = STATEMENTS[name].split("\n")
     assert run(collected(lines, nn.Module())) == run(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("a loop", []), ("the last state read after the list", ["y = g(h0)"])]
+)
+def test_rounds_but_for_the_first_are_a_loop(name, last):
+    lines = collected(STATEMENTS[name].split("\n"), nn.Module())
+    assert lines[:-1] == [
+        "h0 = f(x[0])",
+        "outputs = []",
+        "for i in range(1, 6):",
+        "    outputs.append(h0)",
+        "    h0 = f(x[i]) + h0",
+        "outputs.append(h0)",
+        *(["z = stack(outputs)", *last] if last else []),
+    ]
