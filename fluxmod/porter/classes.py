@@ -259,13 +259,15 @@ class ClassCode:
         if isinstance(spec, Instance):
             group: Group = spec.group
             node = followed(node, self.init, group.cls)
-            arguments = {}
+            arguments, placed = {}, set()
             constructor: Any = vars(group.cls).get("__init__", group.cls.__init__)  # type: ignore[misc]
             for parameter in group.parameters:
                 inner = argument(node, constructor, parameter)
                 values = [s.args[parameter] for s in specs]
                 arguments[parameter] = self.value(values, inner, parameter)
-            return self.construct(group.name, arguments, group.parameters, group.needs_rngs)
+                if isinstance(node, ast.Call) and inner in node.args:
+                    placed.add(parameter)
+            return self.construct(group, arguments, placed)
         if isinstance(spec, Alias):
             if (text := self.shared(specs)) is not None:
                 self.resolved.update(s.place for s in specs)
@@ -273,21 +275,20 @@ class ClassCode:
             raise Unported(f"the shared module {spec.path} is created in several places")
         raise Unported(f"cannot build {spec!r}")
 
-    def construct(
-        self, name: str, arguments: dict[str, str], defaults: dict[str, str | None], rngs: bool
-    ) -> str:
-        """A call of another generated class."""
+    def construct(self, group: Group, arguments: dict[str, str], placed: set[str]) -> str:
+        """A call of another generated class; ``placed`` are named neither in torch's call."""
         shown, keyword = [], False
         for parameter, text in arguments.items():
-            if text == defaults.get(parameter):
-                keyword = True
+            default = group.parameters.get(parameter)
+            keyword = keyword or text == default
+            if text == default:
                 continue
-            by_name = keyword or defaults.get(parameter) is not None
-            shown.append(f"{parameter}={text}" if by_name else text)
-        if rngs:
+            keyword = keyword or (default is not None and parameter not in placed)
+            shown.append(f"{parameter}={text}" if keyword else text)
+        if group.needs_rngs:
             shown.append("rngs=rngs")
             self.group.needs_rngs = True
-        return f"{name}({', '.join(shown)})"
+        return f"{group.name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
         """A call of a layer of ``fluxmod.nn``, or of a class that the user put in its place."""

@@ -54,9 +54,7 @@ class CifarNet(nn.Module):
     def __init__(self, num_classes: int = 10, *, rngs: nnx.Rngs) -> None:
         self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False, rngs=rngs)
         self.layer1 = nn.Sequential(*(CifarBlock(8, 8, rngs=rngs) for _ in range(2)))
-        self.layer2 = nn.Sequential(
-            CifarBlock(8, 16, stride=2, rngs=rngs), CifarBlock(16, 16, rngs=rngs)
-        )
+        self.layer2 = nn.Sequential(CifarBlock(8, 16, 2, rngs=rngs), CifarBlock(16, 16, rngs=rngs))
         self.linear = nn.Linear(16, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -139,13 +139,10 @@ class VisionTransformer(nn.Module):
     ) -> None:
         self.cls_token = nn.Parameter(jnp.zeros((1, 1, embed_dim)))
         self.pos_embed = nn.Parameter(jnp.zeros((1, 17, embed_dim)))
-        self.patch_embed = PatchEmbed(
-            patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim, rngs=rngs
-        )
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, rngs=rngs)
         self.pos_drop = nn.Dropout(p=drop_rate, rngs=rngs)
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, drop=drop_rate, rngs=rngs)
-            for _ in range(depth)
+            Block(embed_dim, num_heads, mlp_ratio, drop_rate, rngs=rngs) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.head = nn.Linear(embed_dim, num_classes, rngs=rngs)
