@@ -155,21 +155,21 @@ def ported(make):
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "loops"),
+    ("make", "names", "loops"),
     [
-        (Outputs, "predictions", 1),
-        (States, "outputs", 2),
-        (Elman, "ys", 1),
-        (Attending, "outputs", 1),
-        (Attending, "looks", 1),
-        (Doubled, "outputs", 1),
+        (Outputs, ["predictions"], 1),
+        (States, ["outputs"], 2),
+        (Elman, ["ys"], 1),
+        (Attending, ["outputs", "looks"], 1),
+        (Doubled, ["outputs"], 1),
     ],
 )
-def test_steps_are_a_loop(make, name, loops):
+def test_steps_are_a_loop(make, names, loops):
     source = ported(make)
     assert source.count("    for ") == loops
-    assert f"        {name} = []\n" in source
-    assert source.count(f"    {name}.append(") == loops
+    for name in names:
+        assert f"        {name} = []\n" in source
+        assert source.count(f"    {name}.append(") == loops
 
 
 def test_pieces_of_the_input_are_a_loop():

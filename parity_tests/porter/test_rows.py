@@ -269,14 +269,25 @@ ROWS = [Mixtral, Hit, HitByName, Deepseek, Assigned, Adapters, TwoStreams, Clipp
 PIECES = [Sorted, SortedClipped, Matrices, MatricesMixed, Weighed]
 
 
-@pytest.mark.parametrize("make", [*ROWS, *PIECES])
+SHORT = parity.Options(levels=("L1", "L2"))
+
+
+@pytest.mark.parametrize("make", PIECES)
+def test_rows_split_by_computed_lengths(make):
+    torch.manual_seed(0)
+    model = make()
+    ported = porter.port(model, torch.randn(3, 5, DIM))
+    parity.check(model, ported, torch.randn(2, 5, DIM), options=SHORT).require()
+
+
+@pytest.mark.parametrize("make", ROWS)
 def test_rows_that_values_choose(make):
     torch.manual_seed(0)
     model, x = make(), torch.randn(3, 5, DIM)
     ported = porter.port(model, x)
     parity.check(model, ported, x).require()
     other = torch.randn(2, 5, DIM)
-    parity.check(model, ported, other, options=parity.Options(levels=("L1", "L2"))).require()
+    parity.check(model, ported, other, options=SHORT).require()
 
 
 def test_a_matrix_for_each_piece_is_one_product():
@@ -303,7 +314,7 @@ def test_experts_that_nobody_wants(make, number):
     torch.manual_seed(0)
     model, rows = make(), torch.full((2, 5, DIM), float(number))
     ported = porter.port(model, torch.randn(3, 5, DIM))
-    parity.check(model, ported, rows, options=parity.Options(levels=("L1", "L2"))).require()
+    parity.check(model, ported, rows, options=SHORT).require()
 
 
 def test_a_file_alone_has_nothing_of_recorded_masks():
