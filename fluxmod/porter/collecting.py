@@ -157,9 +157,14 @@ class _Steps:
 
     def _is_read(self, name: str, made: int) -> bool:
         """Whether a statement after the one that sets a variable may read it."""
-        if any(re.search(rf"\b{name}\b", line) for line in self.rest):
+        if self._is_later(name):
             return True
         return any(name in _reads(line) for line in self._after(made))
+
+    def _is_later(self, name: str) -> bool:
+        """Whether what a name stands for at the list may be read after it."""
+        again = name in _sets(self.last)
+        return not again and any(re.search(rf"\b{name}\b", line) for line in self.rest)
 
     def _made(self, name: str) -> int | None:
         """The last statement that sets a name, or that none does; None where a branch might."""
@@ -175,9 +180,12 @@ class _Steps:
     def _rename(self, made: int, name: str, base: str) -> bool:
         """Call what a statement makes as what the first round made; whether that is possible."""
         lines = self._after(made)
-        if any(re.search(rf"\b{base}\b", line) for line in self.rest):
+        if self._is_later(base):
             return False
-        if any(_parsed(line) is None or name in _sets(line) for line in self.rest):
+        later = self._is_later(name)
+        if later and (base in _sets(self.last) or not all(map(_parsed, self.rest))):
+            return False
+        if later and any(name in _sets(line) for line in self.rest):
             return False
         end = next((i for i, x in enumerate(lines) if name in _sets(x)), len(lines) - 1)
         read = [i for i, x in enumerate(lines[: end + 1]) if name in _reads(x)]
@@ -190,7 +198,7 @@ class _Steps:
         for i in read:
             lines[i] = _renamed(lines[i], name, base)
         self.lines[made + 1 :], self.last = lines[:-1], lines[-1]
-        self.rest = [_renamed(line, name, base) for line in self.rest]
+        self.rest = [_renamed(x, name, base) if later else x for x in self.rest]
         return True
 
     def _complete(self) -> None:

@@ -202,6 +202,20 @@ STATEMENTS = {
     "the last state read after the list": rounds(
         "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "z = stack({0})\ny = g(h5)\nreturn z + h5 * y"
     ),
+    "the list under the first one's name": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "h0 = stack({0})\ny = h0 * 2\nreturn y + h0"
+    ),
+    "the list under the first one's name, the last read later": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "h0 = stack({0})\ny = h0 * 2\nreturn y + h5"
+    ),
+    "the list under the last one's name": rounds(
+        "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1}", "h5 = stack({0})\ny = h5 * 2\nreturn y + h5"
+    ),
+    "a branch after it": rounds(
+        "h0 = f(x[0])",
+        "h{0} = f(x[{0}]) + h{1}",
+        "z = stack({0})\nif self.training:\n    z = z + h5\nreturn z",
+    ),
     "the first one read in every round": rounds(
         "h0 = f(x[0])", "h{0} = f(x[{0}]) + h{1} * h0", "return stack({0})"
     ),
