@@ -265,7 +265,7 @@ class ClassCode:
                 inner = argument(node, constructor, parameter)
                 values = [s.args[parameter] for s in specs]
                 arguments[parameter] = self.value(values, inner, parameter)
-                if isinstance(node, ast.Call) and inner in node.args:
+                if _is_placed(inner, node):
                     placed.add(parameter)
             return self.construct(group, arguments, placed)
         if isinstance(spec, Alias):
@@ -276,12 +276,12 @@ class ClassCode:
         raise Unported(f"cannot build {spec!r}")
 
     def construct(self, group: Group, arguments: dict[str, str], placed: set[str]) -> str:
-        """A call of another generated class; ``placed`` are named neither in torch's call."""
+        """A call of another generated class; torch's call gives those ``placed`` without names."""
         shown, keyword = [], False
         for parameter, text in arguments.items():
             default = group.parameters.get(parameter)
-            keyword = keyword or text == default
             if text == default:
+                keyword = True
                 continue
             keyword = keyword or (default is not None and parameter not in placed)
             shown.append(f"{parameter}={text}" if keyword else text)
@@ -310,7 +310,7 @@ class ClassCode:
             if inner is not None or key not in _FEATURES or self.columns.get(text) != values:
                 text = self.value(values, inner, key)
             required = default is inspect.Parameter.empty and key != "kernel_size"
-            placed = isinstance(node, ast.Call) and inner in node.args and key == order[len(shown)]
+            placed = _is_placed(inner, node) and key == order[len(shown)]
             keyword = keyword or not (required or placed)
             shown.append(f"{key}={text}" if keyword else text)
         if first.takes_rngs:
@@ -536,6 +536,11 @@ class ClassCode:
         if known is None:
             return name in self.used
         return not all(a is b or same(a, b) for a, b in zip(known, values, strict=True))
+
+
+def _is_placed(inner: ast.expr | None, node: ast.expr | None) -> bool:
+    """Whether a call gives an argument by its place."""
+    return isinstance(node, ast.Call) and inner in node.args
 
 
 def has_arrays_after(attributes: dict[str, Any], name: str) -> bool:

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 import torch
 
@@ -39,35 +40,39 @@ def collected(lines: list[str], module: torch.nn.Module) -> list[str]:
     return stack(outputs)
     """
     plain = counted(lines)
-    count = sum(len(_lists(line)) for line in lines)
-    for only in (None, *range(count)) if count else ():
-        steps, names = _filled(lines, _names(module, lines), only)
+    names = list(_names(module, lines)) if any(map(_lists, lines)) else []
+    every = _filled(lines, names)
+    alone = (_filled(lines, names, number) for number in every[1] if len(every[1]) > 1)
+    for steps, filled in chain([every], alone):
+        if not filled:
+            continue
         looped = counted(steps)
-        starts = [_start(looped, name) for name in names]
-        if names and None not in starts and len(looped) < len(plain):
-            for name in names:
+        starts = [_start(looped, name) for name in filled.values()]
+        if None not in starts and len(looped) < len(plain):
+            for name in filled.values():
                 looped.insert(_start(looped, name) or 0, f"{name} = []")
             return [_WRITTEN.sub(r":\1", line) for line in looped]
     return plain
 
 
 def _filled(
-    lines: list[str], names: Iterator[str], only: int | None
-) -> tuple[list[str], list[str]]:
-    """Statements that fill lists, all or one of those that are written out, and their names."""
-    used: list[str] = []
-    skipped = number = 0
+    lines: list[str], names: list[str], only: int | None = None
+) -> tuple[list[str], dict[int, str]]:
+    """Statements that fill all lists that can be filled, or one; by number, their names."""
+    filled: dict[int, str] = {}
+    skipped = 0
     while found := [(at, each) for at, x in enumerate(lines) for each in _lists(x)][skipped:]:
-        name = next(names)
-        steps = _Steps(lines, *found[0], name).run() if only in (None, number) else None
+        number = skipped + len(filled)
+        tried = only in (None, number) and len(filled) < len(names)
+        steps = _Steps(lines, *found[0], names[len(filled)]).run() if tried else None
         if steps is None:
             skipped += 1
         else:
-            lines, used = steps, [*used, name]
-        number += 1
-    return lines, used
+            lines, filled[number] = steps, names[len(filled)]
+    return lines, filled
 
 
+@lru_cache(maxsize=4096)
 def _lists(line: str) -> list[ast.List]:
     statement = _parsed(line)
     nodes = ast.walk(statement) if statement is not None else ()
@@ -129,7 +134,7 @@ class _Steps:
         """Add an element where it is made; the place behind it, and the name it is made under."""
         places = {name: self._made(name) for name in _loaded(element)}
         made = max((at for at in places.values() if at is not None), default=_GIVEN)
-        names = [name for name, at in places.items() if at == made]
+        names = sorted(name for name, at in places.items() if at == made)
         if None in places.values() or made < place:
             return None
         end = made + 1

@@ -80,7 +80,8 @@ class Extents:
         return tree
 
     def _vector(self, leaves: list[Any]) -> Value | None:
-        symbols = [str(e.meta.get("val") if isinstance(e, torch.fx.Node) else e) for e in leaves]
+        vals = [e.meta.get("val") if isinstance(e, torch.fx.Node) else e for e in leaves]
+        symbols = [str(val) for val in vals if isinstance(val, torch.SymInt)]
         items = [self.numbers[symbol].producer for symbol in symbols if symbol in self.numbers]
         parts = [item.args[0] for item in items]
         whole = parts[0].producer if parts and len(parts) == len(leaves) else None

@@ -400,7 +400,8 @@ class _Builder:
             whole = isinstance(val, torch.SymInt)
             op = self.plain_op(record, Value((), torch.int64 if whole else torch.float32))
             self.env[node] = op.out
-            self.extents.numbers[str(val)] = op.out
+            if whole:
+                self.extents.numbers[str(val)] = op.out
         self.current.items.append(op)
         if isinstance(val, torch.Tensor) and record.args and same_memory(node, record.args[0]):
             self.view_of[node] = (self.root_of(record.args[0]), record)
