@@ -71,11 +71,12 @@ def run(
         rows = bench.load(json)
         peak = max(peak, recorded_peak(json))
     facts = bench.facts(peak)
-    known = {(row.model, row.batch) for row in rows}
+    known = {(row.model, row.batch, row.job) for row in rows}
     for case in cases:
-        if (models and case.name not in models) or (case.name, case.batch) in known:
+        jobs = tuple(job for job in bench.JOBS if (case.name, case.batch, job) not in known)
+        if (models and case.name not in models) or not jobs:
             continue
-        for row in bench.compare(case, rounds=rounds, torch_compile=compile):
+        for row in bench.compare(case, rounds=rounds, jobs=jobs, torch_compile=compile):
             rows.append(row)
             cells = ", ".join(f"{name} {ms:.2f}" for name, ms in row.ms.items())
             print(f"{row.model:16} {row.batch:3} {row.job:6} {cells}", file=sys.stderr, flush=True)
@@ -83,10 +84,14 @@ def run(
         jax.clear_caches()
         torch.compiler.reset()
     order = {(case.name, case.batch): index for index, case in enumerate(cases)}
-    rows.sort(key=lambda row: order[row.model, row.batch])
+    rows.sort(key=lambda row: (order[row.model, row.batch], bench.JOBS.index(row.job)))
     bench.save(rows, json, facts)
-    done = {(row.model, row.batch) for row in rows}
-    left = [f"{c.name} ({c.batch})" for c in cases if (c.name, c.batch) not in done]
+    done = {(row.model, row.batch, row.job) for row in rows}
+    left = [
+        f"{case.name} ({case.batch})"
+        for case in cases
+        if not all((case.name, case.batch, job) in done for job in bench.JOBS)
+    ]
     text = f"{HEAD}\n{', '.join(f'{k} {v}' for k, v in facts.items())}.\n\n"
     if left:
         text += f"Not measured yet: {', '.join(left)}.\n\n"

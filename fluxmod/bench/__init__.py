@@ -8,6 +8,7 @@ within one run, so that a machine's mood strikes them alike.
 from __future__ import annotations
 
 from ._case import Case as Case
+from ._clock import JOBS as JOBS
 from ._clock import Row as Row
 from ._clock import compare as compare
 from ._clock import matmul_peak as matmul_peak
@@ -18,6 +19,7 @@ from ._table import markdown as markdown
 from ._table import save as save
 
 __all__ = [
+    "JOBS",
     "Case",
     "Row",
     "compare",

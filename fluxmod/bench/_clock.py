@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ._case import Case
 from ._memory import extra_memory
 from ._variants import Fluxmod, PlainNnx, Torch
 
-__all__ = ["OURS", "REFERENCE", "Row", "Unavailable", "compare", "matmul_peak"]
+__all__ = ["JOBS", "OURS", "REFERENCE", "Row", "Unavailable", "compare", "matmul_peak"]
 
 MINIMUM_SECONDS = 0.02
 """A timing covers at least this much work: short calls are repeated within one timing."""
@@ -29,6 +29,7 @@ LONG_STEP_MS = 50.0
 CHUNK = 16
 REFERENCE, OURS = "torch eager", "fluxmod"
 Job = Literal["infer", "train"]
+JOBS: tuple[Job, ...] = get_args(Job)
 
 
 class Unavailable(str):
@@ -81,7 +82,7 @@ def compare(
     case: Case,
     *,
     rounds: int = 21,
-    jobs: tuple[Job, ...] = ("infer", "train"),
+    jobs: tuple[Job, ...] = JOBS,
     torch_compile: bool = True,
 ) -> list[Row]:
     """Time a case in all its variants, interleaved; a row for each job.

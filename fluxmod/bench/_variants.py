@@ -88,7 +88,7 @@ class Fluxmod(_Flax):
             call: Any = nnx.merge(graphdef, state, copy=True)
             return call(*args, **kwargs)
 
-        self._infer = jax.jit(infer, compiler_options=nn.compiler_options())
+        self._infer = jax.jit(infer, compiler_options=nn.compiler_options(model))
         model.train()
         self.trainer = train.Trainer(model, optim.Adam(lr=LEARNING_RATE), _batch_loss)
         self.batch = {"inputs": self.inputs, "labels": self.labels}

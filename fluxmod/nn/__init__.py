@@ -41,6 +41,7 @@ from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
 from ._checked import checked as checked
+from ._compiler import compiler_options as compiler_options
 from ._container import Container as Container
 from ._container import Identity as Identity
 from ._container import ModuleDict as ModuleDict
@@ -115,7 +116,6 @@ from ._loss_margin import MultiMarginLoss as MultiMarginLoss
 from ._loss_margin import SoftMarginLoss as SoftMarginLoss
 from ._loss_margin import TripletMarginLoss as TripletMarginLoss
 from ._loss_margin import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
-from ._lowering import compiler_options as compiler_options
 from ._module import Buffer as Buffer
 from ._module import Module as Module
 from ._module import Parameter as Parameter

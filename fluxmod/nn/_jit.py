@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ._lowering import compiler_options, is_traced
+from ._compiler import compiler_options, is_traced
 from ._precision import compute_in
 
 __all__ = ["Compiled", "jit"]
@@ -30,7 +30,7 @@ def jit(model: nnx.Module, *, dtype: Any = None, **options: Any) -> Compiled:
             again.
         dtype: what the layers compute in, as ``compute_in`` has it; the model keeps its own.
         **options: of ``jax.jit``, by name: ``static_argnames``, ``compiler_options`` in place of
-            ``nn.compiler_options()``.
+            ``nn.compiler_options(model)``.
 
     >>> from fluxmod import nn
     >>> import jax.numpy as jnp
@@ -82,7 +82,7 @@ class Compiled:
             pairs = enumerate(zip(after, values, strict=True))
             return output, {i: new for i, (new, old) in pairs if new is not old}
 
-        ours = {} if inner else {"compiler_options": compiler_options()}
+        ours = {} if inner else {"compiler_options": compiler_options(self.model)}
         return jax.jit(call, **{**ours, **self._options})
 
 

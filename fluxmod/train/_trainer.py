@@ -44,7 +44,8 @@ class Trainer:
         opt_state: state to start from, as ``convert.optimizer_to_flax`` returns it.
         dtype: what the layers compute in, ``jnp.bfloat16``; parameters, gradients, statistics and
             optimizer state keep their dtypes (``nn.compute_in``). Cast outputs in the loss.
-        compiler_options: of ``jax.jit``; ``nn.compiler_options()`` unless given.
+        compiler_options: of ``jax.jit``; ``nn.compiler_options()`` for steps and
+            ``nn.compiler_options(model)`` for what takes no gradients, unless given.
 
     Raises:
         ValueError: ``opt_state`` does not fit, or ``strategy`` is unknown or without a mesh.
@@ -81,7 +82,10 @@ class Trainer:
         self._leaves: Leaves = tuple(map(put, leaves, self._shardings))
         self._snapshot: tuple[Leaves, Any] | None = None
         self._loop_is_slow: dict[str, bool] = {}
-        self._compile(nn.compiler_options() if compiler_options is None else compiler_options)
+        if compiler_options is None:
+            self._compile(nn.compiler_options(), nn.compiler_options(model))
+        else:
+            self._compile(compiler_options, compiler_options)
 
     def _place(self, leaves: list[Any]) -> list[Any]:
         if self._where is None:
@@ -94,15 +98,16 @@ class Trainer:
             for group, leaf in zip(self._core.groups, leaves, strict=True)
         ]
 
-    def _compile(self, options: dict[str, Any]) -> None:
+    def _compile(self, of_steps: dict[str, Any], of_calls: dict[str, Any]) -> None:
         core = self._core
         out: Any = None
         if self._where is not None:
             out = (tuple(self._shardings), self._where.replicated)
-        jit = partial(jax.jit, compiler_options=options)
+        jit = partial(jax.jit, compiler_options=of_steps)
         self._step = jit(core.step, donate_argnums=0, out_shardings=out)
         self._steps = jit(core.steps, donate_argnums=0, out_shardings=out)
         everywhere = None if self._where is None else self._where.replicated
+        jit = partial(jax.jit, compiler_options=of_calls)
         self._evaluate = jit(core.evaluate, out_shardings=everywhere)
         self._predict = jit(core.predict)
         self._copy = jax.jit(lambda xs: tuple(map(jnp.copy, xs)), out_shardings=everywhere)

@@ -190,6 +190,22 @@ def test_bench_runs_models_of_the_suite(tmp_path):
     assert "Not measured yet: Model (32), SimpleCNN (64)" in result.output
 
 
+def test_a_resumed_suite_measures_only_the_rows_that_are_missing(tmp_path):
+    from benchmarks.suite import run as suite
+
+    file = tmp_path / "rows.json"
+    suite(["MLP"], json=file, rounds=2, compile=False)
+    facts_and_rows = json.loads(file.read_text())
+    inference, training = facts_and_rows["rows"]
+    facts_and_rows["rows"] = [training]
+    file.write_text(json.dumps(facts_and_rows))
+    suite(["MLP"], json=file, rounds=2, compile=False, resume=True)
+    again, kept = json.loads(file.read_text())["rows"]
+    assert kept == training
+    assert again["job"] == "infer"
+    assert again["ms"] != inference["ms"]
+
+
 def test_bench_says_which_models_there_are_and_where():
     result = run("bench", "--models", "Liner", "--models", "lenet")
     assert result.exit_code == 2

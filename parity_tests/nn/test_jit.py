@@ -11,8 +11,8 @@ from flax import nnx
 
 import fluxmod
 from fluxmod import convert, nn
+from fluxmod.nn import _compiler
 from fluxmod.nn import functional as F
-from fluxmod.nn._lowering import compiler
 
 
 def net(p=0.5):
@@ -130,12 +130,21 @@ def test_convolutions_stay_with_xla():
     assert library_calls(options) == 0
 
 
+def test_products_stand_alone_in_calls_but_not_in_recurrent_loops():
+    with_others, alone = nn.compiler_options(), nn.compiler_options(nn.Identity())
+    assert with_others
+    assert alone
+    assert with_others != alone
+    recurrent = nn.Sequential(nn.Identity(), nn.LSTM(2, 3, rngs=nnx.Rngs(0)))
+    assert nn.compiler_options(recurrent) == with_others
+
+
 def test_options_are_left_out_where_they_do_not_count(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
     assert nn.compiler_options() == {}
     monkeypatch.setenv("XLA_FLAGS", "")
     assert nn.compiler_options() != {}
-    monkeypatch.setattr(compiler, "_LIBRARY", "xla_cpu_no_such_option")
+    monkeypatch.setattr(_compiler, "_LIBRARY", "xla_cpu_no_such_option")
     assert nn.compiler_options() == {}
     monkeypatch.undo()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -155,7 +164,7 @@ def test_a_users_options_replace_ours():
         patch.setattr(jax, "jit", spy)
         fluxmod.jit(model)(CONV[0])
         fluxmod.jit(model, compiler_options={})(CONV[0])
-    assert seen == [nn.compiler_options(), {}]
+    assert seen == [nn.compiler_options(model), {}]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from .attention import fused_attention as fused_attention
-from .compiler import compiler_options as compiler_options
-from .compiler import is_traced as is_traced
 from .conv import conv_general as conv_general
 from .conv_transposed import TransposedShape as TransposedShape
 from .conv_transposed import conv_transposed as conv_transposed
@@ -16,11 +14,9 @@ from .windows import window_sum as window_sum
 __all__ = [
     "TransposedShape",
     "Windows",
-    "compiler_options",
     "conv_general",
     "conv_transposed",
     "fused_attention",
-    "is_traced",
     "rows_times",
     "window_max",
     "window_sum",
