@@ -77,8 +77,11 @@ def read(source: Any) -> Source:
 
 
 def _keep_ties(module: Any) -> Mapping[str, Any]:
-    """state_dict with tensors that still share memory where parameters are tied."""
-    return dict(module.state_dict())
+    """state_dict with tensors that still share memory where parameters are tied.
+
+    What a module adds to it beside tensors (``get_extra_state``, its settings) is no weight.
+    """
+    return {key: value for key, value in module.state_dict().items() if hasattr(value, "dtype")}
 
 
 def _from_mapping(mapping: Mapping[str, Any], origin: str) -> Source:

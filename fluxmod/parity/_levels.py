@@ -40,7 +40,8 @@ def structure_rows(torch_module: torch.nn.Module, flax_model: nnx.Module) -> lis
     ours = nnx.clone(flax_model)
     convert.apply(convert.plan(torch_module, ours))
     back = convert.to_torch(ours)
-    theirs = {key: as_numpy(value) for key, value in torch_module.state_dict().items()}
+    state = torch_module.state_dict()
+    theirs = {k: as_numpy(v) for k, v in state.items() if isinstance(v, torch.Tensor)}
     different = [k for k, v in theirs.items() if not _same_bits(v, back.get(k))]
     note = f"differ: {', '.join(different)}" if different else f"{len(theirs)} keys"
     order = list(back) == list(theirs)

@@ -6,6 +6,7 @@ First values are not drawn: they would be replaced.
 from __future__ import annotations
 
 import inspect
+import itertools
 import linecache
 import sys
 import types
@@ -53,7 +54,7 @@ def build(text: str, name: str, torch_module: torch.nn.Module) -> nnx.Module:
 
 def on_meta(module: torch.nn.Module) -> bool:
     """Whether a module's weights, or some of them, are shapes without values."""
-    return any(tensor.is_meta for tensor in module.state_dict().values())
+    return any(tensor.is_meta for tensor in itertools.chain(module.parameters(), module.buffers()))
 
 
 def _maker(text: str, name: str) -> Callable[[], nnx.Module]:

@@ -31,7 +31,17 @@ from .constructors import (
 from .groups import Group
 from .leaves import Leaf
 from .scan import Run
-from .specs import Alias, Array, Instance, Listing, is_spec, kind_of
+from .specs import (
+    Alias,
+    Array,
+    Instance,
+    Listing,
+    has_state,
+    is_set_late,
+    is_spec,
+    is_within_itself,
+    kind_of,
+)
 from .tables import Tables
 from .words import Body, Unported, container, literal, safe
 
@@ -153,7 +163,7 @@ class ClassCode:
                 if (text := self.shared(specs)) is not None:
                     lines.append(f"self.{name} = {text}")
                     self.resolved.update(join(i.path, name) for i in self.instances)
-                elif has_arrays_after(first, name):
+                elif any(has_state_after(i, name) for i in self.instances):
                     lines.append(f"self.{name} = nnx.data(None)  # shared: the model sets it")
                 continue
             node = self.init.of_attribute(name)
@@ -168,7 +178,9 @@ class ClassCode:
             if (branches := optional.branches(self, specs, name)) is not None:
                 lines += branches
                 continue
-            lines.append(f"self.{name} = {self.attribute(specs, node, shown)}")
+            text = self.attribute(specs, node, shown)
+            late = is_set_late([s for s in specs if isinstance(s, Alias)])
+            lines.append(f"self.{name} = nnx.data({text})" if late else f"self.{name} = {text}")
         numbers: list[str] = []
         if body is not None:
             for path in body.attrs:
@@ -366,6 +378,13 @@ class ClassCode:
         if any(is_spec(v) for v in values):
             if any(v is None for v in values):
                 return self.column(name, values)
+            if all(isinstance(v, Alias) for v in values):
+                pairs = zip(values, self.instances, strict=True)
+                early = [is_within_itself(alias, i.path) for alias, i in pairs]
+                if all(early):
+                    return "None"  # the model sets it
+                if any(early) or self.shared(values) is None:
+                    return self.column(name, values)  # who holds both gives it
             return self.build(values, node, name)
         if isinstance(node, ast.Name) and node.id in self.init.fallbacks:
             text = self.proposal(self.init.fallbacks[node.id], values)
@@ -543,10 +562,15 @@ def _is_placed(inner: ast.expr | None, node: ast.expr | None) -> bool:
     return isinstance(node, ast.Call) and inner in node.args
 
 
-def has_arrays_after(attributes: dict[str, Any], name: str) -> bool:
-    """Whether parameters or buffers follow a name: then its place must be kept for it."""
-    names = list(attributes)
-    return any(isinstance(attributes[n], Array) for n in names[names.index(name) + 1 :])
+def has_state_after(instance: Instance, name: str) -> bool:
+    """Whether parameters or buffers that it makes follow a name: then its place must be kept."""
+    names = list(instance.attributes)
+    after = {n: instance.attributes[n] for n in names[names.index(name) + 1 :]}
+    made = [n for n, spec in after.items() if is_spec(spec) and not isinstance(spec, Alias)]
+    children = (getattr(instance.module, n, None) for n in made)
+    return any(isinstance(spec, Array) for spec in after.values()) or any(
+        isinstance(child, torch.nn.Module) and has_state(child) for child in children
+    )
 
 
 def own(like: Array, module: torch.nn.Module, name: str, alias: Alias) -> Array:

@@ -303,15 +303,14 @@ def _hint(values: list[Any]) -> str:
     if "NoneType" in kinds and len(kinds) == 2 and not any(map(is_spec, values)):
         other = _hint([v for v in values if v is not None])
         return f"{other} | None" if other else ""
-    if kinds <= {"Leaf", "Instance", "Listing", "NoneType"}:
+    if kinds and kinds <= {"Leaf", "Instance", "Listing", "Alias", "NoneType"}:
         return ": nn.Module | None" if "NoneType" in kinds else ": nn.Module"
     if kinds == {"int", "float"}:
         return ": float"
-    if len(kinds) == 1 and (kind := kinds.pop()) in ("int", "float", "bool", "str"):
-        return f": {kind}"
-    if kinds == {"tuple"} or not kinds:
-        return ": tuple[int, ...]"
-    return ""
+    if kinds == {"tuple"}:
+        inner = _hint([part for value in values for part in value]).removeprefix(": ")
+        return f": tuple[{inner}, ...]" if inner else ": tuple"
+    return f": {kinds.pop()}" if kinds in ({"int"}, {"float"}, {"bool"}, {"str"}) else ""
 
 
 def _call_signature(group: Group, body: Body) -> str:

@@ -139,6 +139,8 @@ class Measures:
             return f"self.{path}"
         if kind == "op":
             _, symbol, left, right = size.form
+            if symbol == "//" and (whole := self.divided_back(size)) is not None:
+                return whole
             sides = [self.size(side, strict=strict) for side in (left, right)]
             return f"({sides[0]} {symbol} {sides[1]})"
         if kind == "neg":
@@ -151,6 +153,12 @@ class Measures:
         if isinstance(size.value, torch.SymInt):
             return self.symbolic(size.value.node.expr)
         return self.literal(size.value)
+
+    def divided_back(self, size: Size) -> str | None:
+        """``4 * n // 4`` as the array in scope has it, None if it is more than a size of that."""
+        if not isinstance(size.value, torch.SymInt) or not size.value.node.expr.is_Symbol:
+            return None
+        return self.in_scope(str(size.value.node.expr))
 
     def size_of_source(self, value: Value, axis: int) -> str | None:
         """The size of an array that has no name, as that of one in scope which it is made from."""
@@ -201,12 +209,8 @@ class Measures:
 
     def symbol(self, text: str, owner: Value | None) -> str:
         """A symbolic size, found on an array in scope."""
-        if text in self.symbols:
-            return self.symbols[text]
-        for value in self.values:
-            if text in value.symbols and id(value) in self.text:
-                if self.bound.get(self.text[id(value)]) in (value, None):
-                    return self.dimension(value, value.symbols.index(text), [])
+        if (found := self.in_scope(text)) is not None:
+            return found
         if owner is not None and id(owner) in self.inline and id(owner) not in self.named:
             self.named.add(id(owner))
             raise NeedsName
@@ -214,6 +218,16 @@ class Measures:
             self.named.add(text)
             raise NeedsName
         raise Unported(f"the size {text} is on no array in scope")
+
+    def in_scope(self, text: str) -> str | None:
+        """A symbolic size as that of an array which has a name here."""
+        if text in self.symbols:
+            return self.symbols[text]
+        for value in self.values:
+            if text in value.symbols and id(value) in self.text:
+                if self.bound.get(self.text[id(value)]) in (value, None):
+                    return self.dimension(value, value.symbols.index(text), [])
+        return None
 
     def symbolic(self, form: Any) -> str:
         """An expression over symbolic sizes: ``-s0``, ``2 * s1 + 1``."""

@@ -41,6 +41,7 @@ from .partition import (
 )
 from .rows import mixed_rows
 from .specs import Instance, Specs
+from .splicing import splice
 from .standalone import standalone_text
 from .tables import Tables
 from .words import Body, Obstacle, Unported, refused
@@ -239,6 +240,7 @@ def _written(torch_module: torch.nn.Module, traces: list[Any], lost: str, option
     graphs = [normalise(trace, torch_module, leaf_of, extended) for trace in traces]
     if mixed := [found for each in graphs for found in mixed_rows(each.root)]:
         raise refused(torch_module, mixed)
+    splice([each.root for each in graphs])
     for each in graphs:
         lift(each.root)
         prune(each.root)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from . import leaves
+from . import leaves, paths
 from .bases import OWN
 from .constructors import ANY
 from .leaves import Leaf
 from .partition import is_chain
-from .paths import relative
 
 __all__ = [
     "Alias",
@@ -20,7 +20,10 @@ __all__ = [
     "Instance",
     "Listing",
     "Specs",
+    "has_state",
+    "is_set_late",
     "is_spec",
+    "is_within_itself",
     "kind_of",
     "left_out",
     "plain_tensors",
@@ -74,8 +77,28 @@ class Alias:
 
 
 def is_spec(value: Any) -> bool:
-    """Whether a value is a module to build."""
-    return isinstance(value, (Leaf, Instance, Listing))
+    """Whether a value is a module: to build, or held elsewhere too."""
+    return isinstance(value, (Leaf, Instance, Listing, Alias))
+
+
+def is_within_itself(alias: Alias, base: str) -> bool:
+    """Whether both places are in one child of ``base``, which is not there before both are."""
+    ours, theirs = (paths.relative(p, base) for p in (alias.place, alias.path))
+    if ours is None or theirs is None:
+        return False
+    return ours.partition(".")[0] == theirs.partition(".")[0]
+
+
+def is_set_late(aliases: Sequence[Alias]) -> bool:
+    """Whether a shared child may be None at first: who holds both places builds them as one."""
+    ups = set()
+    for alias in aliases:
+        ours, theirs = alias.place.split("."), alias.path.split(".")
+        depth = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+        if ours[depth].isdigit():
+            return True
+        ups.add(len(ours) - depth)
+    return len(ups) > 1
 
 
 def kind_of(spec: Any) -> Any:
@@ -231,7 +254,7 @@ class Specs:
 
     def is_needed(self, module: torch.nn.Module) -> bool:
         """Whether a module is called, or holds anything that a state_dict has."""
-        if _has_state(module):
+        if has_state(module):
             return True
         return any(id(m) in self.called for m in module.modules())
 
@@ -240,13 +263,13 @@ class Specs:
 
         Within one list it would be read before the list is there.
         """
-        if _has_state(module):
+        if has_state(module):
             return True
-        both = [relative(p, self.owners[-1]) for p in (self.seen[id(module)], path)]
+        both = [paths.relative(p, self.owners[-1]) for p in (self.seen[id(module)], path)]
         first, second = (p and p.split(".")[0] for p in both)
         return first is not None and first != second and not first.isdigit()
 
 
-def _has_state(module: torch.nn.Module) -> bool:
+def has_state(module: torch.nn.Module) -> bool:
     """Whether it matters that a module is one and the same in two places."""
     return any(True for _ in module.parameters()) or any(True for _ in module.buffers())

@@ -494,7 +494,8 @@ class _Writer(Measures):
         for alias in self.names_of(other):
             if alias != name and self.free(alias) and self.bound.get(alias) is None:
                 self.body.lines.append(f"{alias} = {name}")
-                self.text[id(other)] = alias
+                moved = {id(other), *(k for k, text in self.text.items() if text == name)}
+                self.text |= dict.fromkeys(moved, alias)
                 self.bound[alias] = other
                 del self.bound[name]
                 return True

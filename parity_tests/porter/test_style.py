@@ -9,6 +9,7 @@ import torch
 
 from fluxmod import porter
 from fluxmod.porter import style
+from fluxmod.porter.emit import _hint
 from fluxmod.porter.style import formatted, statement
 
 LINES = [
@@ -69,3 +70,20 @@ def test_without_ruff_the_program_is_the_same(monkeypatch):
     monkeypatch.setattr(style, "_has_ruff", lambda: False)
     plain = porter.source(porter.port(net, x))
     assert ast.dump(ast.parse(plain)) == ast.dump(ast.parse(laid_out))
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ([(1, 2), (3,)], ": tuple[int, ...]"),
+        ([(0.5, 1)], ": tuple[float, ...]"),
+        ([((1, 2), (3, 4))], ": tuple[tuple[int, ...], ...]"),
+        ([()], ": tuple"),
+        ([None, 3], ": int | None"),
+        ([True], ": bool"),
+        ([{}], ""),
+        ([], ""),
+    ],
+)
+def test_arguments_have_the_type_of_their_values(values, hint):
+    assert _hint(values) == hint
