@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,7 @@ from .words import Body, Unported, container, literal, safe
 
 __all__ = ["ClassCode"]
 
+_RNGS = re.compile(r"(?<!\.)\brngs\b")
 _FEATURES = ("num_features", "num_channels", "normalized_shape")  # of the convolution before
 _SIZES = (*_FEATURES, "in_channels", "out_channels", "in_features", "out_features")
 
@@ -92,6 +94,7 @@ class ClassCode:
             if collecting:
                 self.take_defaults()
         optional.settle_locals(self)
+        self.group.needs_rngs = any(_RNGS.search(line) for line in self.lines)
         self.finish()
 
     def take_defaults(self) -> None:
@@ -200,7 +203,6 @@ class ClassCode:
             numbers += self.marks(body)
             if body.rngs:
                 lines.append("self.rngs = rngs.dropout.fork()")
-                self.group.needs_rngs = True
         return [*lines[:1], *numbers, *lines[1:]] if layer is not None else numbers + lines
 
     def marks(self, body: Body) -> list[str]:
@@ -299,7 +301,6 @@ class ClassCode:
             shown.append(f"{parameter}={text}" if keyword else text)
         if group.needs_rngs:
             shown.append("rngs=rngs")
-            self.group.needs_rngs = True
         return f"{group.name}({', '.join(shown)})"
 
     def layer(self, specs: list[Leaf], node: ast.expr | None) -> str:
@@ -327,7 +328,6 @@ class ClassCode:
             shown.append(f"{key}={text}" if keyword else text)
         if first.takes_rngs:
             shown.append("rngs=rngs")
-            self.group.needs_rngs = True
         return f"{first.text}({', '.join(shown)})"
 
     def listing(self, specs: list[Listing], node: ast.expr | None, name: str) -> str:

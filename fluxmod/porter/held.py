@@ -149,7 +149,6 @@ def _first_value(code: ClassCode, tensor: torch.Tensor, shape: str, dtype: str, 
             "",
         )
         if "randn" in ast.unparse(node):
-            code.group.needs_rngs = True
             factor = f"{scale} * " if scale else ""
             return f"{factor}jax.random.normal(rngs.params(), {shape}{comma})"
     return f"jnp.zeros({shown}{comma})"

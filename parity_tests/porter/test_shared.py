@@ -112,6 +112,20 @@ def test_layers_of_a_list_in_the_first_of_a_list():
     assert ours.steps[1].common.gates[1].fc is ours.steps[0].common.gates[1].fc
 
 
+class Holds(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_class_that_is_given_its_children_takes_no_random_numbers():
+    text = porter.source(ported(nn.Sequential(Holds(nn.Linear(DIM, DIM)), Holds(nn.Tanh()))))
+    assert "def __init__(self, inner: nn.Module) -> None:" in text
+
+
 class WithSettings(nn.Module):
     """A state_dict with more than tensors: an extra state, and what the class adds itself."""
 
