@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 import torch
 
@@ -31,12 +33,25 @@ def every(request):
     return request.config.getoption("--samples") == "all"
 
 
+def idle(source):
+    """Constructors that take random numbers and draw none."""
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    found = [(c.name, f) for c in classes for f in c.body if getattr(f, "name", "") == "__init__"]
+    return [
+        name
+        for name, function in found
+        if any(a.arg == "rngs" for a in function.args.kwonlyargs)
+        and not any(isinstance(n, ast.Name) and n.id == "rngs" for n in ast.walk(function))
+    ]
+
+
 @pytest.mark.parametrize("name", list(HUB))
 def test_a_model_and_its_port_give_the_same(name, every):
     if name not in names(every):
         pytest.skip("runs with --samples=all")
     model, inputs = make(name)
     ported = porter.port(model, **inputs)
+    assert not idle(porter.source(ported))
     larger = {key: torch.cat([value, value.flip(0)[:1]]) for key, value in inputs.items()}
     if name not in UNROLLED and name not in ("t5", "whisper"):
         larger = {
