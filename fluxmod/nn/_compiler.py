@@ -24,19 +24,19 @@ _SUMS = "LIBRARY_FUSION_TYPE_REDUCE"
 def compiler_options(model: nnx.Module | None = None) -> dict[str, str]:
     """Return the options of ``jax.jit`` that ``fluxmod.jit`` and ``train.Trainer`` compile with.
 
-    Args:
-        model: the one that the program calls, where it takes no gradients.
-
     On the CPU, XLA hands products, sums and two-dimensional convolutions to a library (YNNPACK).
     Its products and sums are the faster ones and its convolutions the slower: 7.2 ms for 3.3 of
     5x5, 20 to 20 channels, 32 x 24 x 24; a training step of a U-Net takes 261 ms for 173. These
-    options leave convolutions to XLA. In a call without gradients the library gets products
-    without the element-wise loops around them, too: 55 ms for 67 of a GPT-2. In a recurrent loop
+    options leave convolutions to XLA. Where no gradients are taken, the library gets products
+    alone, without the element-wise loops around them: 55 ms for 67 of a GPT-2. In a recurrent loop
     that would cost more than it brings: 92 ms for 76 of an LSTM.
 
     Options count for one program, not for the process; where ``XLA_FLAGS`` has a choice of its own,
     or XLA knows no such option, there are none. Use them for programs of your own:
     ``jax.jit(step, compiler_options=nn.compiler_options())``.
+
+    Args:
+        model: the one that the program calls, where it takes no gradients.
 
     >>> f = jax.jit(lambda x: 2 * x, compiler_options=compiler_options())
     >>> f(3).item()

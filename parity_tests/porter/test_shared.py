@@ -112,25 +112,6 @@ def test_layers_of_a_list_in_the_first_of_a_list():
     assert ours.steps[1].common.gates[1].fc is ours.steps[0].common.gates[1].fc
 
 
-class Holds(nn.Module):
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        for each in self.inner:
-            x = each(x)
-        return x
-
-
-def test_a_class_that_is_given_its_children_takes_no_random_numbers():
-    lists = [[nn.Linear(DIM, DIM), nn.Tanh()], [nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)]]
-    text = porter.source(ported(nn.Sequential(*(Holds(nn.ModuleList(each)) for each in lists))))
-    first = text.split("__call__")[0]
-    assert "inner: nn.Module" in first
-    assert "rngs" not in first
-
-
 class WithSettings(nn.Module):
     """A state_dict with more than tensors: an extra state, and what the class adds itself."""
 
